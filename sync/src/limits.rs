@@ -1,0 +1,39 @@
+//! Every bound of this crate in one place, each with its reason.
+
+/// A signed manifest, encoded. It has to fit in one gossip message, whose library limit is 4,096 bytes.
+pub const MANIFEST_BYTES: usize = 4_000;
+
+/// Orphaned leaves that one manifest may say it carries again. 16 links of 36 bytes leave room in a manifest.
+pub const REAPPLIED_LEAVES: usize = 16;
+
+/// A stored block, sealed. Twice the largest chunk: room for other writers' chunk sizes, and a bound on what one
+/// peer can make us hold.
+pub const BLOCK_BYTES: usize = 2 << 20;
+
+/// What a node aims at, encoded and before sealing: one edit rewrites a few of these.
+pub const NODE_BYTES: usize = 16 << 10;
+
+/// Links in one node. A 16 KiB node of nothing but extents holds about 400; a peer's may be 40 times that.
+pub const NODE_LINKS: usize = 16_384;
+
+/// Depth of a tree of nodes. With a fan-out of at least 2 this is more than any number of entries that can exist.
+pub const TREE_DEPTH: usize = 48;
+
+/// A name in a directory, as POSIX has it (`NAME_MAX`).
+pub const NAME_BYTES: usize = 255;
+
+/// The target of a symbolic link (`PATH_MAX`, less its NUL).
+pub const SYMLINK_BYTES: usize = 4_095;
+
+/// All extended attributes of one file together, names and values; ext4 allows about as much with a 4 KiB block,
+/// and the kernel no value above 64 KiB.
+pub const XATTR_BYTES: usize = 64 << 10;
+
+/// The name of a bucket or a device.
+pub const LABEL_BYTES: usize = 128;
+
+/// Members of a bucket. A member is about 400 bytes, and the list is one block.
+pub const MEMBERS: usize = 4_096;
+
+/// The largest file. Offsets in FUSE are signed 64-bit.
+pub const FILE_BYTES: u64 = i64::MAX as u64;
