@@ -37,3 +37,24 @@ pub const MEMBERS: usize = 4_096;
 
 /// The largest file. Offsets in FUSE are signed 64-bit.
 pub const FILE_BYTES: u64 = i64::MAX as u64;
+
+/// Former epochs in a member list: 32 bytes each, so that with all the members the list still is one block.
+pub const FORMER_EPOCHS: u64 = 4_096;
+
+/// The largest finality depth that a genesis may ask for. Beyond this, no fork is ever over.
+pub const FINALITY_DEPTH: u64 = 10_000;
+
+/// Manifests that wait for a parent or a member list. Each is at most [`MANIFEST_BYTES`]: 16 MB in all.
+pub const PENDING_MANIFESTS: usize = 4_096;
+
+/// A file that holds a key; ours have fewer than 200 bytes.
+pub const KEY_FILE_BYTES: u64 = 1_024;
+
+/// Memory for argon2id that a key file may ask for, in KiB: 1 GiB.
+pub const KEY_FILE_MEMORY_KIB: u32 = 1 << 20;
+
+/// Passes of argon2id that a key file may ask for.
+pub const KEY_FILE_PASSES: u32 = 16;
+
+/// Lanes of argon2id that a key file may ask for.
+pub const KEY_FILE_LANES: u32 = 8;

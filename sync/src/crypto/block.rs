@@ -9,22 +9,17 @@
 
 use std::collections::BTreeMap;
 
-use chacha20poly1305::aead::{AeadInOut, KeyInit};
-use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
 use serde_bytes::ByteBuf;
 
-use super::Secret;
+use super::label::{self, Label};
+use super::sealer::Sealer;
+pub use super::sealer::{SEAL_OVERHEAD, padded_len};
+use super::secret::Secret;
 use crate::limits;
 use crate::link::{BlockRef, BucketId, Codec, Epoch, Link};
 
 /// The version of the node format.
 pub const NODE_VERSION: u64 = 0;
-/// Bytes of a nonce (XChaCha20).
-const NONCE: usize = 24;
-/// Bytes of a tag (Poly1305).
-const TAG: usize = 16;
-/// What sealing adds to the padded plaintext.
-pub const SEAL_OVERHEAD: usize = NONCE + TAG;
 
 /// What a block is for. Part of the associated data, so that a block of one kind is never read as another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -71,6 +66,9 @@ pub enum OpenError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// A sealed name that is not of this bucket, epoch and purpose, or not a name.
+    #[error("a sealed name is damaged: {0}")]
+    Label(&'static str),
     /// A node of a newer format.
     #[error("block {link} has version {version}, this program knows {NODE_VERSION}: update jaxfs")]
     Version {
@@ -134,78 +132,26 @@ impl NodeBlock {
     }
 }
 
-/// The two keys that an epoch's content secret gives for blocks.
-struct BlockKeys {
-    cipher: XChaCha20Poly1305,
-    nonce: Secret,
+/// The keys that one epoch's content secret gives.
+struct EpochKeys {
+    block: Sealer,
+    label: Sealer,
 }
 
-impl BlockKeys {
+impl EpochKeys {
     fn new(content: &Secret) -> Self {
-        let key = content.derive("jaxfs v0 block key");
         Self {
-            cipher: XChaCha20Poly1305::new(key.expose().into()),
-            nonce: content.derive("jaxfs v0 block nonce key"),
+            block: Sealer::new(content, "jaxfs v0 block key", "jaxfs v0 block nonce key"),
+            label: Sealer::new(content, "jaxfs v0 label key", "jaxfs v0 label nonce key"),
         }
     }
-
-    fn nonce(&self, associated: &[u8], padded: &[u8]) -> [u8; NONCE] {
-        let mut hasher = blake3::Hasher::new_keyed(self.nonce.expose());
-        hasher.update(&(associated.len() as u64).to_le_bytes()).update(associated).update(padded);
-        let mut nonce = [0; NONCE];
-        hasher.finalize_xof().fill(&mut nonce);
-        nonce
-    }
-
-    /// `nonce || ciphertext || tag` of `plaintext` padded with zeros to its size class.
-    fn seal(&self, associated: &[u8], plaintext: &[u8]) -> Vec<u8> {
-        let padded = padded_len(plaintext.len());
-        let mut block = Vec::with_capacity(padded + SEAL_OVERHEAD);
-        block.extend_from_slice(&[0; NONCE]);
-        block.extend_from_slice(plaintext);
-        block.resize(NONCE + padded, 0);
-        let nonce = self.nonce(associated, &block[NONCE..]);
-        let tag = self
-            .cipher
-            .encrypt_inout_detached(&XNonce::from(nonce), associated, (&mut block[NONCE..]).into())
-            .expect("a block is far below the cipher's limit");
-        block[..NONCE].copy_from_slice(&nonce);
-        block.extend_from_slice(&tag);
-        block
-    }
-
-    fn open(&self, associated: &[u8], block: &[u8]) -> Option<Vec<u8>> {
-        let (nonce, rest) = block.split_first_chunk::<NONCE>()?;
-        let (ciphertext, tag) = rest.split_last_chunk::<TAG>()?;
-        let mut plaintext = ciphertext.to_vec();
-        let opened = self.cipher.decrypt_inout_detached(
-            &XNonce::from(*nonce),
-            associated,
-            plaintext.as_mut_slice().into(),
-            &Tag::from(*tag),
-        );
-        opened.ok().map(|()| plaintext)
-    }
-}
-
-/// The length that a plaintext of `len` bytes is padded to: Padmé, which costs at most 12% and lets an observer learn
-/// O(log log len) bits (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files", PETS 2019). Powers of two, and
-/// so full chunks, are their own class; nothing is below 64 bytes.
-pub fn padded_len(len: usize) -> usize {
-    if len <= 64 {
-        return 64;
-    }
-    let exponent = len.ilog2();
-    let kept = exponent.ilog2() + 1;
-    let mask = (1usize << (exponent - kept)) - 1;
-    (len + mask) & !mask
 }
 
 /// The content keys of a bucket, by epoch, and the blocks sealed and opened with them.
 pub struct Keyring {
     bucket: BucketId,
     current: Epoch,
-    keys: BTreeMap<Epoch, BlockKeys>,
+    keys: BTreeMap<Epoch, EpochKeys>,
 }
 
 impl std::fmt::Debug for Keyring {
@@ -217,12 +163,12 @@ impl std::fmt::Debug for Keyring {
 impl Keyring {
     /// A keyring that seals with `content`, the secret of epoch `current`.
     pub fn new(bucket: BucketId, current: Epoch, content: &Secret) -> Self {
-        Self { bucket, current, keys: BTreeMap::from([(current, BlockKeys::new(content))]) }
+        Self { bucket, current, keys: BTreeMap::from([(current, EpochKeys::new(content))]) }
     }
 
     /// Adds the secret of a former epoch, for reading.
     pub fn add_former(&mut self, epoch: Epoch, content: &Secret) {
-        self.keys.insert(epoch, BlockKeys::new(content));
+        self.keys.insert(epoch, EpochKeys::new(content));
     }
 
     /// The bucket whose blocks these keys open.
@@ -238,7 +184,7 @@ impl Keyring {
     /// Seals file content. Gives the reference to the block, and its bytes.
     pub fn seal_data(&self, plaintext: &[u8]) -> (BlockRef, Vec<u8>) {
         let associated = self.associated(self.current, BlockKind::Data, &[]);
-        let block = self.current_keys().seal(&associated, plaintext);
+        let block = self.current_keys().block.seal(&associated, plaintext);
         (BlockRef { link: Link::of(Codec::Raw, &block), epoch: self.current }, block)
     }
 
@@ -246,7 +192,7 @@ impl Keyring {
     pub fn open_data(&self, at: &BlockRef, block: &[u8]) -> Result<Vec<u8>, OpenError> {
         self.check(at, Codec::Raw, block)?;
         let associated = self.associated(at.epoch, BlockKind::Data, &[]);
-        self.keys(at.epoch)?.open(&associated, block).ok_or(OpenError::Foreign(at.link))
+        self.keys(at.epoch)?.block.open(&associated, block).ok_or(OpenError::Foreign(at.link))
     }
 
     /// Seals a node's body beside its children's links, which the body refers to by index.
@@ -255,7 +201,7 @@ impl Keyring {
         let mut framed = Vec::with_capacity(4 + body.len());
         framed.extend_from_slice(&(body.len() as u32).to_le_bytes());
         framed.extend_from_slice(body);
-        let sealed = self.current_keys().seal(&associated, &framed);
+        let sealed = self.current_keys().block.seal(&associated, &framed);
         let bytes = NodeBlock { kind, epoch: self.current, links, sealed }.encode();
         (BlockRef { link: Link::of(Codec::DagCbor, &bytes), epoch: self.current }, bytes)
     }
@@ -273,11 +219,26 @@ impl Keyring {
             return Err(OpenError::Foreign(at.link));
         }
         let associated = self.associated(node.epoch, kind, &node.links);
-        let framed = self.keys(node.epoch)?.open(&associated, &node.sealed).ok_or(OpenError::Foreign(at.link))?;
+        let framed = self.keys(node.epoch)?.block.open(&associated, &node.sealed).ok_or(OpenError::Foreign(at.link))?;
         let malformed = |why| OpenError::Malformed { link: at.link, why };
         let (len, rest) = framed.split_first_chunk::<4>().ok_or(malformed("no length"))?;
         let body = rest.get(..u32::from_le_bytes(*len) as usize).ok_or(malformed("length beyond the block"))?;
         Ok((node.links, body.to_vec()))
+    }
+
+    /// Seals a name for `purpose`, a constant of this program that says whose name it is.
+    pub fn seal_label(&self, purpose: &'static str, text: &Label) -> Vec<u8> {
+        label::seal(&self.current_keys().label, &self.label_place(self.current, purpose), text)
+    }
+
+    /// Opens a name that was sealed in `epoch` for the same purpose.
+    pub fn open_label(&self, epoch: Epoch, purpose: &'static str, sealed: &[u8]) -> Result<String, OpenError> {
+        label::open(&self.keys(epoch)?.label, &self.label_place(epoch, purpose), sealed)
+    }
+
+    /// `bucket (16) || epoch (8, LE) || purpose`
+    fn label_place(&self, epoch: Epoch, purpose: &str) -> Vec<u8> {
+        [self.bucket.0.as_bytes().as_slice(), &epoch.0.to_le_bytes(), purpose.as_bytes()].concat()
     }
 
     fn check(&self, at: &BlockRef, codec: Codec, block: &[u8]) -> Result<(), OpenError> {
@@ -290,11 +251,11 @@ impl Keyring {
         Ok(())
     }
 
-    fn keys(&self, epoch: Epoch) -> Result<&BlockKeys, OpenError> {
+    fn keys(&self, epoch: Epoch) -> Result<&EpochKeys, OpenError> {
         self.keys.get(&epoch).ok_or(OpenError::NoKey(epoch))
     }
 
-    fn current_keys(&self) -> &BlockKeys {
+    fn current_keys(&self) -> &EpochKeys {
         &self.keys[&self.current]
     }
 

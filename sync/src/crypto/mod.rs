@@ -4,7 +4,12 @@
 //! nothing is opened that does not hash to the link it was asked for by. Never here: files, chains, the network.
 
 pub mod block;
+pub mod hpke;
+pub mod label;
+pub(crate) mod sealer;
 pub mod secret;
 
 pub use block::{BlockKind, Keyring, OpenError};
+pub use label::{Label, LabelError};
+pub use sealer::{SEAL_OVERHEAD, padded_len};
 pub use secret::Secret;
