@@ -37,3 +37,17 @@ pub const MEMBERS: usize = 4_096;
 
 /// The largest file. Offsets in FUSE are signed 64-bit.
 pub const FILE_BYTES: u64 = i64::MAX as u64;
+
+/// Decoded nodes kept in memory: some 400 nodes of 16 KiB, or the upper levels of a directory of ten million.
+pub const NODE_CACHE_BYTES: usize = 24 << 20;
+
+/// Opened data blocks kept in memory unless the mount asks otherwise. The kernel's page cache is in front of it, so that
+/// this only has to cover blocks that are being read in pieces.
+pub const DATA_CACHE_BYTES: usize = 32 << 20;
+
+/// A segment of the store. Large enough that ten million files need few descriptors, small enough to rewrite when most
+/// of one is garbage.
+pub const SEGMENT_BYTES: u64 = 256 << 20;
+
+/// Memory that the store's index may use as cache.
+pub const INDEX_CACHE_BYTES: usize = 16 << 20;
