@@ -180,6 +180,16 @@ impl<'a> Decoder<'a> {
         null
     }
 
+    /// Whether a byte string comes next.
+    pub fn at_bytes(&self) -> bool {
+        self.rest.first().is_some_and(|byte| byte >> 5 == BYTES)
+    }
+
+    /// Whether an array comes next.
+    pub fn at_array(&self) -> bool {
+        self.rest.first().is_some_and(|byte| byte >> 5 == ARRAY)
+    }
+
     /// A link.
     pub fn link(&mut self) -> Result<BlockRef, Malformed> {
         let index: usize = self.narrow()?;
