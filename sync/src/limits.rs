@@ -54,4 +54,4 @@ pub const INDEX_CACHE_BYTES: usize = 16 << 20;
 
 /// The longest path that a walk over a version follows. Deeper ones exist only where someone made them on purpose: the
 /// kernel takes paths of 4,096 bytes, and a walker by descriptors that goes deeper still gets there, name by name.
-pub const PATH_BYTES: usize = 1 << 20;
+pub const PATH_BYTES: usize = 64 << 10;
