@@ -1,1 +1,27 @@
-//! x
+//! A version of the shared folder: records, directories, extents and hard links, as trees of sealed blocks.
+//!
+//! From the bottom: [`wire`] encodes node bodies, [`vault`] seals them and keeps them in the store, [`btree`] is the one
+//! copy-on-write B-tree, and the three uses of it are [`directory`] (name to entry), [`content`] (offset to extent) and
+//! the table of shared inodes in the [`root`], which is where a version begins. [`walk`] visits all of it.
+//!
+//! Always true: a tree is a value, and changing it gives another that shares all untouched nodes; what was decoded has
+//! been checked, and encodes to the same bytes again. Never here: manifests, the clock, who may write.
+
+pub mod btree;
+pub mod content;
+pub mod directory;
+pub mod name;
+pub mod record;
+pub mod root;
+pub mod vault;
+pub mod walk;
+pub mod wire;
+
+pub use btree::{Difference, Item, Range, Tree};
+pub use content::{CHUNK_BYTES, Content, Edit, Extent, Fill, INLINE_BYTES, Layout, Segment};
+pub use directory::{DirEntry, DirectoryBody, Target};
+pub use name::{BadName, Name};
+pub use record::{BadRecord, Body, FileId, Kind, Record, Time, Xattrs};
+pub use root::{Pin, Pins, SharedInode, Superblock};
+pub use vault::{TreeError, Vault};
+pub use walk::{Visitor, walk};

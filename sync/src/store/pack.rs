@@ -1,0 +1,228 @@
+//! Segments: files to which sealed blocks are appended, each behind a header that says which block it is.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use super::{StoreError, VERSION};
+use crate::limits;
+use crate::link::Link;
+
+/// What a segment begins with, before its version.
+const MAGIC: &[u8; 8] = b"jaxfspak";
+/// Magic, version (u32, little endian), four zero bytes.
+const FILE_HEADER: u64 = 16;
+/// Digest, codec, length (u32, little endian).
+const RECORD_HEADER: usize = 37;
+/// Segments kept open for reading.
+const OPEN_SEGMENTS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+
+/// Where a block is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The number of the segment.
+    pub(super) segment: u32,
+    /// Where its record header begins.
+    pub(super) offset: u32,
+    /// Bytes of the block.
+    pub(super) len: u32,
+}
+
+/// Up to where segments are filled: a segment's number, and an offset in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) segment: u32,
+    pub(super) offset: u64,
+}
+
+/// What was written since the last sync.
+#[derive(Default)]
+pub(super) struct Unsynced {
+    segments: BTreeMap<u32, Arc<File>>,
+    new_names: bool,
+}
+
+impl Unsynced {
+    /// Waits until all of it is on the disk.
+    pub(super) fn sync(&self, dir: &Path) -> Result<(), StoreError> {
+        for (number, file) in &self.segments {
+            file.sync_data().map_err(|source| StoreError::io("sync", &path(dir, *number), source))?;
+        }
+        if self.new_names { sync_dir(dir) } else { Ok(()) }
+    }
+}
+
+/// The end of the last segment, where blocks are appended.
+pub(super) struct Writer {
+    dir: PathBuf,
+    current: Option<Arc<File>>,
+    end: End,
+    unsynced: Unsynced,
+}
+
+impl Writer {
+    /// Goes on at `end`, and drops what was written behind it and never committed.
+    pub(super) fn open(dir: PathBuf, end: End) -> Result<Self, StoreError> {
+        for number in end.segment + 1.. {
+            match fs::remove_file(path(&dir, number)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(source) => return Err(StoreError::io("remove", &path(&dir, number), source)),
+            }
+        }
+        let mut writer = Self { dir, current: None, end, unsynced: Unsynced::default() };
+        let path = path(&writer.dir, end.segment);
+        match OpenOptions::new().read(true).write(true).open(&path) {
+            // A segment that is shorter than it should be stays as it is: what is left of it can be read.
+            Ok(file) if file.metadata().is_ok_and(|meta| meta.len() >= end.offset) => {
+                file.set_len(end.offset).map_err(|source| StoreError::io("cut", &path, source))?;
+                writer.current = Some(Arc::new(file));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(StoreError::io("open", &path, source)),
+        }
+        Ok(writer)
+    }
+
+    /// Appends a block. After an error, the next append begins where this one did.
+    pub(super) fn append(&mut self, link: &Link, bytes: &[u8]) -> Result<Place, StoreError> {
+        let mut record = Vec::with_capacity(RECORD_HEADER + bytes.len());
+        record.extend_from_slice(&record_header(link, bytes.len() as u32));
+        record.extend_from_slice(bytes);
+        let file = self.segment_for(record.len() as u64)?;
+        let End { segment, offset } = self.end;
+        if let Err(source) = file.write_all_at(&record, offset) {
+            // Only tidy: whatever stands behind the end is written over.
+            let _ = file.set_len(offset);
+            return Err(StoreError::io("write", &path(&self.dir, segment), source));
+        }
+        self.end.offset += record.len() as u64;
+        self.unsynced.segments.insert(segment, file);
+        Ok(Place { segment, offset: offset as u32, len: bytes.len() as u32 })
+    }
+
+    /// Up to where blocks were appended, and what of it has to be synced.
+    pub(super) fn take_unsynced(&mut self) -> (End, Unsynced) {
+        (self.end, std::mem::take(&mut self.unsynced))
+    }
+
+    #[cfg(test)]
+    pub(super) fn replace_file(&mut self, file: Option<Arc<File>>) -> Option<Arc<File>> {
+        std::mem::replace(&mut self.current, file)
+    }
+
+    fn segment_for(&mut self, more: u64) -> Result<Arc<File>, StoreError> {
+        match &self.current {
+            Some(file) if self.end.offset + more <= limits::SEGMENT_BYTES => Ok(file.clone()),
+            _ => self.begin_segment(),
+        }
+    }
+
+    fn begin_segment(&mut self) -> Result<Arc<File>, StoreError> {
+        let number = self.end.segment + 1;
+        let path = path(&self.dir, number);
+        let mut header = [0; FILE_HEADER as usize];
+        header[..8].copy_from_slice(MAGIC);
+        header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        // What a failed attempt left is begun anew.
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let file = options.and_then(|file| file.write_all_at(&header, 0).map(|()| Arc::new(file)));
+        let file = file.map_err(|source| StoreError::io("begin", &path, source))?;
+        self.end = End { segment: number, offset: FILE_HEADER };
+        self.current = Some(file.clone());
+        self.unsynced.new_names = true;
+        self.unsynced.segments.insert(number, file.clone());
+        Ok(file)
+    }
+}
+
+/// Segments open for reading.
+pub(super) struct Reader {
+    dir: PathBuf,
+    open: Mutex<LruCache<u32, Arc<File>>>,
+}
+
+impl Reader {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { dir, open: Mutex::new(LruCache::new(OPEN_SEGMENTS)) }
+    }
+
+    /// The bytes of the block that the index has at `place`.
+    pub(super) fn read(&self, link: &Link, place: Place) -> Result<Vec<u8>, StoreError> {
+        if place.len as usize > limits::BLOCK_BYTES {
+            return Err(StoreError::damaged(format!("the index says that block {link} has {} bytes", place.len)));
+        }
+        let file = self.segment(place.segment)?;
+        let mut record = vec![0; RECORD_HEADER + place.len as usize];
+        file.read_exact_at(&mut record, place.offset.into()).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                StoreError::damaged(format!("{} ends before block {link}", path(&self.dir, place.segment).display()))
+            }
+            _ => StoreError::io("read", &path(&self.dir, place.segment), source),
+        })?;
+        if record[..RECORD_HEADER] != record_header(link, place.len) {
+            let path = path(&self.dir, place.segment);
+            return Err(StoreError::damaged(format!("block {link} is not at {} in {}", place.offset, path.display())));
+        }
+        record.drain(..RECORD_HEADER);
+        Ok(record)
+    }
+
+    fn segment(&self, number: u32) -> Result<Arc<File>, StoreError> {
+        if let Some(file) = self.open.lock().get(&number) {
+            return Ok(file.clone());
+        }
+        let path = path(&self.dir, number);
+        let file = Arc::new(File::open(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => StoreError::damaged(format!("{} is missing", path.display())),
+            _ => StoreError::io("open", &path, source),
+        })?);
+        check_header(&file, &path)?;
+        self.open.lock().put(number, file.clone());
+        Ok(file)
+    }
+}
+
+fn check_header(file: &File, path: &Path) -> Result<(), StoreError> {
+    let mut header = [0; FILE_HEADER as usize];
+    let read = file.read_exact_at(&mut header, 0);
+    let (magic, rest) = header.split_at(8);
+    if read.is_err() || magic != MAGIC || rest[4..] != [0; 4] {
+        return Err(StoreError::damaged(format!("{} does not begin as a segment does", path.display())));
+    }
+    match u32::from_le_bytes([rest[0], rest[1], rest[2], rest[3]]) {
+        VERSION => Ok(()),
+        version => Err(StoreError::Version { path: path.to_owned(), version }),
+    }
+}
+
+fn record_header(link: &Link, len: u32) -> [u8; RECORD_HEADER] {
+    let mut header = [0; RECORD_HEADER];
+    header[..32].copy_from_slice(link.digest());
+    header[32] = link.codec().code() as u8;
+    header[33..].copy_from_slice(&len.to_le_bytes());
+    header
+}
+
+fn path(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("{number:08}.pack"))
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    let sync = File::open(dir).and_then(|dir| dir.sync_all());
+    sync.map_err(|source| StoreError::io("sync", dir, source))
+}
+
+/// Bytes of all segments.
+pub(super) fn bytes(dir: &Path) -> io::Result<u64> {
+    fs::read_dir(dir)?.map(|entry| Ok(entry?.metadata()?.len())).sum()
+}
