@@ -194,6 +194,11 @@ fn golden_topic() {
     );
 }
 
+/// The epochs of links that are not the node's, by index.
+type Older = Vec<(u64, u64)>;
+/// A node as its bytes say it.
+type WireNode = (u64, u8, u64, Vec<Link>, Older, serde_bytes::ByteBuf);
+
 /// Every copy of `good` with one bit changed.
 fn flipped(good: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     (0..good.len() * 8).map(|bit| {
@@ -260,8 +265,7 @@ fn no_nonce_meets_two_places() {
         for kind in [Root, Directory, Inodes, Extents, Pins] {
             for links in [vec![], vec![child], vec![other], vec![child, other], vec![other, child]] {
                 let (at, bytes) = ring.seal_node(kind, links, b"body");
-                let (_, _, _, _, _, sealed): (u64, u8, u64, Vec<Link>, Vec<(u64, u64)>, serde_bytes::ByteBuf) =
-                    serde_ipld_dagcbor::from_slice(&bytes).unwrap();
+                let (_, _, _, _, _, sealed): WireNode = serde_ipld_dagcbor::from_slice(&bytes).unwrap();
                 nonces.insert(sealed[..24].to_vec());
                 assert!(ring.open_node(&at, kind, &bytes).is_ok());
                 places += 1;
@@ -286,10 +290,8 @@ fn a_node_of_one_kind_or_epoch_is_not_read_as_another() {
 
 #[test]
 fn epochs_of_links_have_one_encoding() {
-    type Older = Vec<(u64, u64)>;
     let (at, good) = node();
-    let (version, kind, epoch, links, older, sealed): (u64, u8, u64, Vec<Link>, Older, serde_bytes::ByteBuf) =
-        serde_ipld_dagcbor::from_slice(&good).unwrap();
+    let (version, kind, epoch, links, older, sealed): WireNode = serde_ipld_dagcbor::from_slice(&good).unwrap();
     assert_eq!(older, [(1, 0)]);
     let decode = |older: Older| {
         let bytes = serde_ipld_dagcbor::to_vec(&(version, kind, epoch, &links, older, &sealed)).unwrap();
@@ -305,6 +307,17 @@ fn epochs_of_links_have_one_encoding() {
 }
 
 #[test]
+fn deep_nesting_is_refused_without_a_deep_stack() {
+    let link = Link::of(Codec::DagCbor, b"");
+    for start in [&[][..], &[0x82, 1]] {
+        let mut deep = start.to_vec();
+        deep.resize(2 << 20, 0x81);
+        assert!(NodeBlock::decode(&link, &deep).is_err());
+        assert!(SignedMemberList::decode(&deep).is_err());
+    }
+}
+
+#[test]
 fn a_newer_node_is_refused_by_name() {
     let (at, good) = node();
     let mut newer = good.clone();
@@ -312,6 +325,8 @@ fn a_newer_node_is_refused_by_name() {
     let why = NodeBlock::decode(&at.link, &newer).unwrap_err();
     assert_eq!(why, OpenError::Version { link: at.link, version: 1 });
     assert!(why.to_string().ends_with("update jaxfs"));
+    let other = serde_ipld_dagcbor::to_vec(&(7u64, "another shape", vec![at.link])).unwrap();
+    assert_eq!(NodeBlock::decode(&at.link, &other), Err(OpenError::Version { link: at.link, version: 7 }));
 }
 
 proptest! {

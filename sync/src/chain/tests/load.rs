@@ -20,14 +20,23 @@ fn records(world: &World, count: u64) -> Vec<Record> {
 fn a_hundred_thousand_manifests_load_in_less_than_a_second() {
     let world = World::fixed(0, 10);
     let records = records(&world, 100_000);
-    let started = Instant::now();
-    let chain = Chain::load(&world.genesis, [world.list.clone()], records.iter().cloned(), None).unwrap();
-    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    // The best of some, since other tests run beside this one.
+    let best = |mut work: Box<dyn FnMut() + '_>| {
+        let once = |_| {
+            let started = Instant::now();
+            work();
+            started.elapsed()
+        };
+        (0..5).map(once).min().unwrap()
+    };
+    let load = || Chain::load(&world.genesis, [world.list.clone()], records.iter().cloned(), None).unwrap();
+    let chain = load();
     assert_eq!((chain.head(), chain.height()), (records[100_000].link, Height(100_000)));
     assert_eq!(chain.shown(), Some(chain.head()));
-    let started = Instant::now();
-    assert!(records.iter().all(|record| chain.is_canonical(&record.link) == Some(true)));
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    let took = best(Box::new(|| drop(load())));
+    assert!(took < Duration::from_secs(1), "loading took {took:?}");
+    let took = best(Box::new(|| assert!(records.iter().all(|one| chain.is_canonical(&one.link) == Some(true)))));
+    assert!(took < Duration::from_secs(1), "a question about each took {took:?}");
 }
 
 #[test]

@@ -105,7 +105,7 @@ proptest! {
     fn the_head_only_ever_grows_and_fork_events_alternate((choices, order) in shuffled()) {
         let manifests = tree(&choices);
         let (peer, out) = hear_in_order(&manifests, order.into_iter());
-        let key = |link: &Link| manifests.iter().find(|manifest| manifest.link() == *link).map(|one| key_of(one));
+        let key = |link: &Link| manifests.iter().find(|manifest| manifest.link() == *link).map(key_of);
         let mut forked = false;
         for output in &out {
             match output {

@@ -220,16 +220,31 @@ fn a_genesis_is_its_owners_own() {
 #[test]
 fn what_waits_is_bounded_and_nobody_crowds_out_the_others() {
     let world = World::fixed(1, 10);
+    for (honest, flooding) in [(0, 1), (1, 0)] {
+        let mut peer = Peer::of(&world);
+        peer.chain.pending = Pending::new(3);
+        let good = world.grow(&world.genesis, honest, "honest", 2);
+        peer.hear(&good[1]);
+        let flood = world.grow(&world.genesis, flooding, "flood", 20);
+        for manifest in flood[1..].iter().step_by(2) {
+            peer.hear(manifest);
+            assert!(peer.chain.pending() <= 3);
+        }
+        assert_eq!(admitted(&peer.take(&good[0], Source::History)), [good[0].link(), good[1].link()]);
+        assert!(!peer.chain.contains(&last(&flood).link()));
+        peer.learn(&flood);
+        assert_eq!(peer.chain.head(), last(&flood).link(), "a limit defers, it never bans");
+    }
+}
+
+#[test]
+fn where_there_is_no_room_the_ones_nearest_to_what_is_known_stay() {
+    let world = World::fixed(0, 10);
     let mut peer = Peer::of(&world);
     peer.chain.pending = Pending::new(3);
-    let honest = world.grow(&world.genesis, 0, "honest", 2);
-    peer.hear(&honest[1]);
-    let flood = world.grow(&world.genesis, 1, "flood", 20);
-    for manifest in flood[1..].iter().step_by(2) {
-        peer.hear(manifest);
-        assert!(peer.chain.pending() <= 3);
-    }
-    assert_eq!(admitted(&peer.take(&honest[0], Source::History)), [honest[0].link(), honest[1].link()]);
-    let again = peer.hear(last(&flood));
-    assert!(rejected(&again).is_empty(), "a limit defers, it never bans");
+    let chain = world.grow(&world.genesis, 0, "m", 8);
+    let dropped: Vec<_> = chain[1..].iter().rev().flat_map(|one| peer.hear(one)).collect();
+    let dropped = dropped.iter().filter(|output| matches!(output, Output::Dropped(_))).count();
+    assert_eq!((dropped, peer.chain.pending()), (4, 3));
+    assert_eq!(admitted(&peer.hear(&chain[0])).len(), 4, "the walk back to what is known gets there");
 }
