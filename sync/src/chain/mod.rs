@@ -48,7 +48,7 @@ use rules::{Lists, NotNow, Origin, Valid};
 
 use crate::bucket::{DeviceId, Height, MemberList, Rejected, Timestamp, VerifiedManifest};
 use crate::limits::PENDING_MANIFESTS;
-use crate::link::{BucketId, Epoch, Link};
+use crate::link::{Epoch, Link};
 
 /// How a manifest came here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::bucket::testing::device;
 use crate::bucket::{ManifestDraft, OwnerKey, Place, Role, Share};
+use crate::link::BucketId;
 
 fn sign(world: &World, author: usize, draft: ManifestDraft) -> VerifiedManifest {
     draft.sign(&world.devices[author]).unwrap().verify().unwrap()
