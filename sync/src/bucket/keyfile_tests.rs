@@ -86,11 +86,20 @@ fn any_flipped_bit_or_cut_is_noticed_and_is_not_called_a_wrong_passphrase() {
 }
 
 #[test]
-fn a_file_can_not_ask_for_all_the_memory_there_is() {
-    let mut greedy = encode(Kind::Device, &[1; 64], Some("x"), CHEAP);
-    greedy[HEADER + SALT..HEADER + SALT + 4].copy_from_slice(&u32::MAX.to_le_bytes());
-    let body = greedy.len() - CHECKSUM;
-    let checksum = blake3::hash(&greedy[..body]);
-    greedy[body..].copy_from_slice(checksum.as_bytes());
-    assert_eq!(decode(&greedy, Kind::Device, Some("x")).unwrap_err(), Unreadable::Damaged);
+fn a_file_can_not_ask_for_more_work_than_the_limits() {
+    let asking = |at: usize, number: u32| {
+        let mut file = encode(Kind::Device, &[1; 64], Some("x"), Argon2Cost { memory_kib: 128, ..CHEAP });
+        let at = HEADER + SALT + 4 * at;
+        file[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        let body = file.len() - CHECKSUM;
+        let checksum = blake3::hash(&file[..body]);
+        file[body..].copy_from_slice(checksum.as_bytes());
+        decode(&file, Kind::Device, Some("x")).unwrap_err()
+    };
+    assert_eq!(asking(0, 256), Unreadable::WrongPassphrase, "within the limits it is tried");
+    for (at, limit) in [KEY_FILE_MEMORY_KIB, KEY_FILE_PASSES, KEY_FILE_LANES].into_iter().enumerate() {
+        for number in [0, limit + 1, u32::MAX] {
+            assert_eq!(asking(at, number), Unreadable::Damaged, "number {at} is {number}");
+        }
+    }
 }

@@ -114,6 +114,16 @@ fn unsorted_members_from_outside_are_refused() {
 }
 
 #[test]
+fn a_second_encoding_of_a_list_is_refused_though_its_signature_holds() {
+    let world = World::new(0);
+    let mut null = world.list.bytes().to_vec();
+    let at = null.windows(8).position(|window| window == b"\x67members").unwrap();
+    null.splice(at..at, *b"\x66former\xf6");
+    null[1] += 1;
+    assert_eq!(SignedMemberList::decode(&null), Err(ListRejected::NotCanonical));
+}
+
+#[test]
 fn any_flipped_bit_of_a_list_is_refused() {
     let world = World::new(0);
     let good = world.list.bytes();

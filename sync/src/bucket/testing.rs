@@ -29,6 +29,19 @@ pub fn device(seed: u8) -> DeviceKey {
 }
 
 impl World {
+    /// The same bytes at every run: no member's secrets open.
+    pub fn fixed(writers: u8, finality_depth: u64) -> Self {
+        let mut world = Self::with_finality(writers, finality_depth);
+        let mut draft = SignedMemberList::decode(world.list.bytes()).unwrap().claims().clone();
+        seal_to_nobody(&mut draft);
+        world.list = world.believe(draft);
+        let mut genesis = world.draft(&world.genesis, "empty");
+        genesis.place = Place::Genesis { finality_depth };
+        genesis.share.members = world.list.link();
+        world.genesis = genesis.sign(&world.devices[0]).unwrap().verify().unwrap();
+        world
+    }
+
     /// With `writers` writing devices beside the owner's.
     pub fn new(writers: u8) -> Self {
         Self::with_finality(writers, DEFAULT_FINALITY_DEPTH)
@@ -104,6 +117,24 @@ impl World {
         self.believe(draft)
     }
 
+    /// The list after `list`, changed by hand, and the same bytes at every run.
+    pub fn relist(&self, list: &MemberList, change: impl FnOnce(&mut MemberListDraft)) -> MemberList {
+        let mut draft = SignedMemberList::decode(list.bytes()).unwrap().claims().clone();
+        draft.sequence += 1;
+        change(&mut draft);
+        seal_to_nobody(&mut draft);
+        self.believe(draft)
+    }
+
+    /// The list after `list` in a new epoch, without device `gone`, and the same bytes at every run.
+    pub fn removing(&self, list: &MemberList, gone: usize) -> MemberList {
+        let gone = self.devices[gone].id();
+        self.relist(list, |draft| {
+            draft.epoch.0 += 1;
+            draft.members.retain(|member| member.device != gone);
+        })
+    }
+
     pub fn believe(&self, draft: MemberListDraft) -> MemberList {
         draft.sign(&self.owner).unwrap().verify(self.id, self.owner.id()).unwrap()
     }
@@ -113,5 +144,14 @@ impl World {
         let mut draft = self.draft(parent, "sealed anew");
         draft.share = Share { epoch: list.epoch(), members: list.link() };
         draft.sign(&self.devices[author]).unwrap().verify().unwrap()
+    }
+}
+
+fn seal_to_nobody(draft: &mut MemberListDraft) {
+    draft.former = (draft.epoch > Epoch(0)).then(|| vec![0; 104].into());
+    for member in &mut draft.members {
+        member.network = vec![0; 80].into();
+        member.content = member.role.may_read().then(|| vec![0; 80].into());
+        member.name = vec![0; 104].into();
     }
 }

@@ -9,6 +9,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_bytes::ByteBuf;
 
 use super::label::{self, Label};
@@ -93,6 +95,31 @@ pub struct NodeBlock {
 
 type WireNode = (u64, u8, Epoch, Vec<Link>, Vec<(u64, Epoch)>, ByteBuf);
 
+/// As much of a node as every version of the format has: an array that begins with the version.
+struct AnyNode {
+    version: u64,
+}
+
+impl<'de> Deserialize<'de> for AnyNode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct First;
+        impl<'de> Visitor<'de> for First {
+            type Value = AnyNode;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an array that begins with a version")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<AnyNode, A::Error> {
+                let version = seq.next_element()?.ok_or_else(|| A::Error::custom("empty"))?;
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(AnyNode { version })
+            }
+        }
+        deserializer.deserialize_seq(First)
+    }
+}
+
 impl NodeBlock {
     /// Encodes the block. Deterministic.
     pub fn encode(&self) -> Vec<u8> {
@@ -111,7 +138,10 @@ impl NodeBlock {
             return Err(malformed("too large"));
         }
         let (version, kind, epoch, links, older, sealed): WireNode =
-            serde_ipld_dagcbor::from_slice(bytes).map_err(|_| malformed("not a node"))?;
+            serde_ipld_dagcbor::from_slice(bytes).map_err(|_| match serde_ipld_dagcbor::from_slice(bytes) {
+                Ok(AnyNode { version }) if version > NODE_VERSION => OpenError::Version { link: *link, version },
+                _ => malformed("not a node"),
+            })?;
         if version != NODE_VERSION {
             return Err(OpenError::Version { link: *link, version });
         }
