@@ -35,7 +35,8 @@ fn records() -> impl Strategy<Value = Record> {
         edits
     });
     let body = prop_oneof![
-        prop::collection::vec(any::<u8>(), 0..=INLINE_BYTES).prop_map(|bytes| Body::File(Content::inline(&bytes).unwrap())),
+        prop::collection::vec(any::<u8>(), 0..=INLINE_BYTES)
+            .prop_map(|bytes| Body::File(Content::inline(&bytes).unwrap())),
         (list, 0u64..1 << 40).prop_map(|(edits, more)| {
             thread_local!(static LAB: Lab = Lab::new());
             let size = edits.last().map_or(0, |edit| edit.range.end) + more;
@@ -49,7 +50,11 @@ fn records() -> impl Strategy<Value = Record> {
         any::<u64>().prop_map(Body::BlockDevice),
     ];
     let time = || (any::<i64>(), 0u32..1_000_000_000).prop_map(|(secs, nanos)| Time { secs, nanos });
-    let xattrs = prop::collection::btree_map(prop::collection::vec(any::<u8>(), 1..20), prop::collection::vec(any::<u8>(), 0..40), 0..4);
+    let xattrs = prop::collection::btree_map(
+        prop::collection::vec(any::<u8>(), 1..20),
+        prop::collection::vec(any::<u8>(), 0..40),
+        0..4,
+    );
     let numbers = (any::<[u8; 16]>(), 0u16..=0o7777, any::<u32>(), any::<u32>());
     (numbers, time(), time(), time(), prop::option::of(time()), xattrs, body).prop_map(
         |((id, mode, uid, gid), mtime, ctime, btime, atime, named, body)| {
@@ -128,6 +133,25 @@ fn the_golden_superblock_keeps_its_bytes() {
 
 const GOLDEN_SUPERBLOCK: &str = "fad79a6c";
 
+/// The totals that the README works out.
+#[test]
+fn worked_sizes_are_right() {
+    let weigh = |item: &DirEntry| {
+        let mut out = Encoder::new();
+        item.encode(&mut out);
+        (out.weight(), out.finish().1.len())
+    };
+    let inline = entry("file-000123.txt", 123);
+    assert_eq!(weigh(&inline), (85, 85));
+    let lab = Lab::new();
+    let content =
+        Content::empty().splice(&lab.vault, CHUNK_BYTES, &[Edit::block(0..CHUNK_BYTES, some_ref(1))]).unwrap();
+    assert_eq!(weigh(&named("file-000123.txt", record(123, Body::File(content)))), (91 + 41, 91));
+    let before = lab.written();
+    lab.vault.put_data(&vec![1; CHUNK_BYTES as usize]).unwrap();
+    assert_eq!(lab.written() - before, 131_112);
+}
+
 #[test]
 fn rules_of_the_format_are_kept_on_the_way_in() {
     let leaf = |items: Vec<DirEntry>| encode(&Node::Leaf(items));
@@ -184,7 +208,8 @@ fn missing_damaged_and_foreign_blocks_are_told_apart() {
     assert!(matches!(lab.vault.node::<Pins>(&at), Err(TreeError::Open(crate::crypto::OpenError::Foreign(_)))));
     let nowhere = BlockRef { link: Link::of(Codec::DagCbor, b"x"), epoch: Epoch(0) };
     assert!(matches!(Superblock::get(&lab.vault, &nowhere), Err(TreeError::Missing(link)) if link == nowhere.link));
-    let other = crate::crypto::Keyring::new(BucketId(uuid::Uuid::nil()), Epoch(0), &crate::crypto::Secret::new([9; 32]));
+    let other =
+        crate::crypto::Keyring::new(BucketId(uuid::Uuid::nil()), Epoch(0), &crate::crypto::Secret::new([9; 32]));
     lab.vault.set_keys(std::sync::Arc::new(other));
     assert!(matches!(Superblock::get(&lab.vault, &at), Err(TreeError::Open(_))));
 }
@@ -231,14 +256,18 @@ fn a_walk_meets_every_block_of_a_version_and_goes_on_beside_damage() {
         Body::File(Content::empty().splice(&lab.vault, 500_000, &edits).unwrap())
     };
     let inner = put_all(&lab, (0..300).map(|number| entry(&format!("f{number}"), number)));
-    let deep = put_all(&lab, [named("inner", record(1, Body::Directory(inner.clone()))), named("large", record(2, large(1)))]);
+    let deep =
+        put_all(&lab, [named("inner", record(1, Body::Directory(inner.clone()))), named("large", record(2, large(1)))]);
     let shared = SharedInode { record: record(3, large(2)), nlink: 2 };
     let link = Target::Shared { id: shared.record.id, kind: Kind::File };
-    let top = put_all(&lab, [
-        named("deep", record(4, Body::Directory(deep))),
-        DirEntry { name: Name::new(b"link").unwrap(), target: link },
-        named("zero", record(5, Body::empty_file())),
-    ]);
+    let top = put_all(
+        &lab,
+        [
+            named("deep", record(4, Body::Directory(deep))),
+            DirEntry { name: Name::new(b"link").unwrap(), target: link },
+            named("zero", record(5, Body::empty_file())),
+        ],
+    );
     let inodes = put_all(&lab, [shared]);
     let at = Superblock { root: record(0, Body::Directory(top)), inodes }.put(&lab.vault).unwrap();
     lab.vault.store().commit(crate::store::Commit::default()).unwrap();

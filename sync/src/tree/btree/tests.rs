@@ -17,7 +17,9 @@ fn change(number: u32, seed: Option<u64>) -> Change {
     // Names of many lengths, and a few entries as large as a node.
     let name = format!("{:05}{}", number, "x".repeat((number as usize * 37) % 200));
     let mut item = entry(&name, seed.unwrap_or(0));
-    if number % 97 == 0 && let crate::tree::Target::Record(record) = &mut item.target {
+    if number.is_multiple_of(97)
+        && let crate::tree::Target::Record(record) = &mut item.target
+    {
         record.xattrs.set(b"user.large", &vec![1; 20_000 + number as usize % 20_000]).unwrap();
     }
     (item.name.clone(), seed.map(|_| item))
@@ -143,6 +145,21 @@ fn a_diff_reads_only_what_is_not_shared() {
 }
 
 #[test]
+fn removing_most_names_leaves_no_crumbs_of_nodes() {
+    let lab = Lab::new();
+    let mut tree = hundred_thousand(&lab);
+    let all: Vec<_> = (0..100_000).filter(|number| number % 100 != 0).collect();
+    for some in all.chunks(10_000) {
+        let gone = some.iter().map(|number| (entry(&format!("file-{number:06}.txt"), 0).name, None));
+        tree = tree.apply(&lab.vault, gone.collect()).unwrap();
+    }
+    let Some(root) = tree.open(&lab.vault).unwrap() else { panic!("1,000 names are left") };
+    let Node::Branch { level: 1, children } = &*root.node else { panic!("two levels are enough for them") };
+    assert_eq!(tree.count(), 1_000);
+    assert!(children.len() <= 1_000 * 85 / (NODE_BYTES / 4) + 1, "{}", children.len());
+}
+
+#[test]
 fn a_change_that_changes_nothing_writes_nothing() {
     let lab = Lab::new();
     let tree = hundred_thousand(&lab);
@@ -191,27 +208,4 @@ fn a_branch_that_lies_about_its_children_is_malformed() {
         assert!(lie.apply(&lab.vault, all).is_err());
         assert!(lie.diff(&lab.vault, &Tree::empty()).any(|difference| difference.is_err()));
     }
-}
-
-#[test]
-#[ignore]
-fn scratch_timing() {
-    let lab = Lab::new();
-    let t = std::time::Instant::now();
-    let tree = hundred_thousand(&lab);
-    eprintln!("build {:?}", t.elapsed());
-    lab.vault.set_node_capacity(0);
-    lab.vault.set_node_capacity(24 << 20);
-    let t = std::time::Instant::now();
-    assert_eq!(tree.iter(&lab.vault).count(), 100_000);
-    eprintln!("scan {:?} nodes {}", t.elapsed(), lab.vault.cached_nodes());
-    let Some(root) = tree.open(&lab.vault).unwrap() else { return };
-    let mut at = root;
-    while let Some(c) = at.child(&lab.vault, 0).unwrap() { at = c }
-    let mut out = Encoder::new();
-    at.node.encode(&mut out);
-    let (links, body) = out.finish();
-    let t = std::time::Instant::now();
-    for _ in 0..100 { let _: Node<DirEntry> = crate::tree::vault::decode(&links, &body).unwrap(); }
-    eprintln!("decode {} bytes {:?}", body.len(), t.elapsed() / 100);
 }

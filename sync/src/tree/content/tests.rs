@@ -14,7 +14,11 @@ fn check(lab: &Lab, content: &Content, model: &[u8]) {
     assert_eq!(content.size(), model.len() as u64);
     let mut found = vec![0xee; model.len() + 10];
     assert_eq!(content.read(&lab.vault, 0, &mut found).unwrap(), model.len());
-    assert!(found[..model.len()] == *model, "first difference at {:?}", (0..model.len()).find(|at| found[*at] != model[*at]));
+    assert!(
+        found[..model.len()] == *model,
+        "first difference at {:?}",
+        (0..model.len()).find(|at| found[*at] != model[*at])
+    );
     let segments = content.read_extents(&lab.vault, 0..u64::MAX).unwrap();
     let mut at = 0;
     let mut allocated = 0;
@@ -99,7 +103,8 @@ proptest! {
 
 fn gibibyte(lab: &Lab) -> (Content, BlockRef) {
     let block = lab.vault.put_data(&vec![1; CHUNK_BYTES as usize]).unwrap();
-    let edits: Vec<_> = (0..8_192).map(|chunk| Edit::block(chunk * CHUNK_BYTES..(chunk + 1) * CHUNK_BYTES, block)).collect();
+    let edits: Vec<_> =
+        (0..8_192).map(|chunk| Edit::block(chunk * CHUNK_BYTES..(chunk + 1) * CHUNK_BYTES, block)).collect();
     (Content::empty().splice(&lab.vault, 1 << 30, &edits).unwrap(), block)
 }
 
