@@ -186,6 +186,18 @@ fn rules_of_the_format_are_kept_on_the_way_in() {
 }
 
 #[test]
+fn links_stand_once_each_in_the_order_of_their_first_use() {
+    let pins = |first: u8, second: u8| [0x82, 0x82, 0x41, b'a', first, 0x82, 0x41, b'b', second];
+    let (one, two) = (some_ref(1), some_ref(2));
+    assert!(decode::<Pins>(&[one, two], &pins(0, 1)).is_ok());
+    assert!(decode::<Pins>(&[one], &pins(0, 0)).is_ok());
+    assert!(decode::<Pins>(&[two, one], &pins(1, 0)).is_err(), "order");
+    assert!(decode::<Pins>(&[one, one], &pins(0, 1)).is_err(), "twice");
+    assert!(decode::<Pins>(&[one, two], &pins(0, 0)).is_err(), "unused");
+    assert!(decode::<Pins>(&[one], &pins(0, 1)).is_err(), "beyond the table");
+}
+
+#[test]
 fn xattrs_are_bounded_and_a_refused_one_changes_nothing() {
     let mut xattrs = Xattrs::default();
     xattrs.set(b"user.b", &[1; 60_000]).unwrap();
