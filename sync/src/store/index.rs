@@ -211,7 +211,7 @@ impl Index {
         let db = self.db.read();
         let db = db.as_ref().ok_or_else(|| self.closed())?;
         guard(&self.path, || {
-            // Not redb's quick repair, which makes each commit some five times as slow: see the README.
+            // Not redb's quick repair, which makes each commit slower: see the README.
             let transaction = db.begin_write()?;
             write(&transaction)?;
             Ok(transaction.commit()?)
