@@ -156,10 +156,13 @@ impl Index {
         blocks: impl Iterator<Item = (&'a Link, &'a Place)>,
         commit: &Commit,
     ) -> Result<(), StoreError> {
+        // In the order of the table: digests are random, and a page is then written once.
+        let mut blocks: Vec<_> = blocks.map(|(link, place)| (key(link), value(place))).collect();
+        blocks.sort_unstable();
         let result = self.write(|transaction| {
             let mut table = transaction.open_table(BLOCKS)?;
-            for (link, place) in blocks {
-                table.insert(key(link), value(place))?;
+            for (key, value) in &blocks {
+                table.insert(key, value)?;
             }
             let mut state = transaction.open_table(STATE)?;
             state.insert("segment", u64::from(end.segment))?;
@@ -198,25 +201,18 @@ impl Index {
         *db = guard(&self.path, || Ok(builder().open(&self.path)?)).ok();
     }
 
-    fn read<T>(
-        &self,
-        read: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>,
-    ) -> Result<T, StoreError> {
+    fn read<T>(&self, read: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T, StoreError> {
         let db = self.db.read();
         let db = db.as_ref().ok_or_else(|| self.closed())?;
         guard(&self.path, || read(&db.begin_read()?))
     }
 
-    fn write(
-        &self,
-        write: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
-    ) -> Result<(), StoreError> {
+    fn write(&self, write: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>) -> Result<(), StoreError> {
         let db = self.db.read();
         let db = db.as_ref().ok_or_else(|| self.closed())?;
         guard(&self.path, || {
-            let mut transaction = db.begin_write()?;
-            // The state of the allocator is written too, so that opening after a crash does not read the whole file.
-            transaction.set_quick_repair(true);
+            // Not redb's quick repair, which makes each commit slower: see the README.
+            let transaction = db.begin_write()?;
             write(&transaction)?;
             Ok(transaction.commit()?)
         })

@@ -100,7 +100,8 @@ impl Store {
         Self::start(packs, index)
     }
 
-    /// Opens the store in `dir`. O(1), whatever is in it. What was never committed is dropped.
+    /// Opens the store in `dir`. O(1), whatever is in it; after a crash O(index), some 0.4 s for a million blocks. What was
+    /// never committed is dropped.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         Self::start(dir.join("packs"), Index::open(dir.join("db.redb"))?)
     }

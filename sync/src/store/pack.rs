@@ -119,6 +119,11 @@ impl Writer {
         std::mem::replace(&mut self.current, file)
     }
 
+    #[cfg(test)]
+    pub(super) fn pretend_filled(&mut self, offset: u64) {
+        self.end.offset = offset;
+    }
+
     fn segment_for(&mut self, more: u64) -> Result<Arc<File>, StoreError> {
         match &self.current {
             Some(file) if self.end.offset + more <= limits::SEGMENT_BYTES => Ok(file.clone()),

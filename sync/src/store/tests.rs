@@ -1,0 +1,314 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashSet;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+
+use super::*;
+use crate::link::Codec;
+
+fn block(seed: u32, len: usize) -> (Link, Vec<u8>) {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    (Link::of(Codec::Raw, &bytes), bytes)
+}
+
+fn new() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::create(&dir.path().join("b")).unwrap();
+    (dir, store)
+}
+
+fn reopened(dir: &tempfile::TempDir, store: Store) -> Store {
+    drop(store);
+    Store::open(&dir.path().join("b")).unwrap()
+}
+
+fn put(store: &Store, seeds: std::ops::Range<u32>) {
+    for (link, bytes) in seeds.map(|seed| block(seed, 1_000 + seed as usize)) {
+        assert!(store.put(&link, &bytes).unwrap());
+    }
+}
+
+fn here(store: &Store, seeds: std::ops::Range<u32>) -> usize {
+    let is_here = |seed: &u32| {
+        let (link, bytes) = block(*seed, 1_000 + *seed as usize);
+        store.get(&link).unwrap().inspect(|found| assert_eq!(*found, bytes)).is_some()
+    };
+    seeds.filter(is_here).count()
+}
+
+fn flip(path: &Path, at: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+}
+
+#[test]
+fn dropping_without_a_commit_loses_exactly_what_was_not_committed() {
+    let (dir, store) = new();
+    put(&store, 0..50);
+    let meta = vec![("head", Some(b"one".to_vec()))];
+    store.commit(Commit { meta, ..Commit::default() }).unwrap();
+    put(&store, 50..100);
+    assert_eq!(here(&store, 0..100), 100);
+    let store = reopened(&dir, store);
+    assert_eq!((here(&store, 0..50), here(&store, 50..100)), (50, 0));
+    assert_eq!(store.meta("head").unwrap(), Some(b"one".to_vec()));
+    // The dropped tail is written over, and nothing else is.
+    put(&store, 100..150);
+    store.commit(Commit::default()).unwrap();
+    let store = reopened(&dir, store);
+    assert_eq!((here(&store, 0..50), here(&store, 50..100), here(&store, 100..150)), (50, 0, 50));
+    assert_eq!(store.stats().unwrap().blocks, 100);
+}
+
+#[test]
+fn the_same_block_twice_is_stored_once() {
+    let (dir, store) = new();
+    let (link, bytes) = block(1, 5_000);
+    assert!(store.put(&link, &bytes).unwrap());
+    assert!(!store.put(&link, &bytes).unwrap());
+    store.commit(Commit::default()).unwrap();
+    assert!(!store.put(&link, &bytes).unwrap());
+    let Stats { blocks, put_blocks, put_bytes, .. } = store.stats().unwrap();
+    assert_eq!((blocks, put_blocks, put_bytes), (1, 1, 5_000));
+    let store = reopened(&dir, store);
+    assert!(!store.put(&link, &bytes).unwrap());
+    assert_eq!(store.stats().unwrap().put_blocks, 0);
+}
+
+#[test]
+fn manifests_keep_the_order_of_their_commits_and_values_can_be_removed() {
+    let (dir, store) = new();
+    let all: Vec<_> = (0..600).map(|seed| block(seed, 100)).collect();
+    for some in all.chunks(7) {
+        store.commit(Commit { manifests: some.to_vec(), meta: vec![("x", Some(vec![1]))] }).unwrap();
+    }
+    store.commit(Commit { manifests: vec![all[3].clone()], meta: vec![("x", None)] }).unwrap();
+    let store = reopened(&dir, store);
+    assert_eq!(store.manifests().collect::<Result<Vec<_>, _>>().unwrap(), all);
+    assert_eq!(store.manifest(&all[5].0).unwrap(), Some(all[5].1.clone()));
+    assert_eq!(store.manifest(&block(9_999, 9).0).unwrap(), None);
+    assert_eq!(store.meta("x").unwrap(), None);
+}
+
+#[test]
+fn a_full_disk_is_said_and_what_comes_later_is_stored() {
+    let (dir, store) = new();
+    put(&store, 0..10);
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let real = store.writer.lock().replace_file(Some(Arc::new(full)));
+    let (link, bytes) = block(10, 1_010);
+    assert!(matches!(store.put(&link, &bytes), Err(StoreError::Full(_))));
+    assert_eq!(store.get(&link).unwrap(), None);
+    store.writer.lock().replace_file(real);
+    put(&store, 10..20);
+    store.commit(Commit::default()).unwrap();
+    assert_eq!(here(&reopened(&dir, store), 0..20), 20);
+}
+
+#[test]
+fn a_torn_append_is_written_over() {
+    let (dir, store) = new();
+    put(&store, 0..3);
+    let path = dir.path().join("b/packs/00000001.pack");
+    let end = store.writer.lock().take_unsynced().0;
+    OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&[0xff; 5_000], end.offset).unwrap();
+    put(&store, 3..6);
+    store.commit(Commit::default()).unwrap();
+    let store = reopened(&dir, store);
+    assert_eq!(here(&store, 0..6), 6);
+    assert!(path.metadata().unwrap().len() < end.offset + 4_000, "what stood behind the end was cut off");
+}
+
+#[test]
+fn a_second_opener_is_told_that_it_is_locked() {
+    let (dir, store) = new();
+    assert!(matches!(Store::open(&dir.path().join("b")), Err(StoreError::Locked(_))));
+    drop(store);
+    assert!(Store::open(&dir.path().join("b")).is_ok());
+}
+
+#[test]
+fn nothing_on_disk_can_be_read_by_others() {
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, store) = new();
+    put(&store, 0..1);
+    for (name, mode) in [("b", 0o700), ("b/packs", 0o700), ("b/db.redb", 0o600), ("b/packs/00000001.pack", 0o600)] {
+        assert_eq!(dir.path().join(name).metadata().unwrap().permissions().mode() & 0o777, mode, "{name}");
+    }
+}
+
+#[test]
+fn readers_see_every_block_while_others_put_and_commit() {
+    let (_dir, store) = new();
+    let put_up_to = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for seed in 0..300 {
+                put(&store, seed..seed + 1);
+                put_up_to.store(u64::from(seed) + 1, Ordering::Release);
+            }
+        });
+        scope.spawn(|| {
+            while put_up_to.load(Ordering::Acquire) < 300 {
+                store.commit(Commit::default()).unwrap();
+            }
+        });
+        scope.spawn(|| {
+            while put_up_to.load(Ordering::Acquire) < 300 {
+                let end = put_up_to.load(Ordering::Acquire) as u32;
+                let start = end.saturating_sub(20);
+                assert_eq!(here(&store, start..end), (end - start) as usize);
+            }
+        });
+    });
+    store.commit(Commit::default()).unwrap();
+    let mut links = HashSet::new();
+    store.for_each_block(&mut |link, len| assert!(links.insert(link) && len >= 1_000)).unwrap();
+    assert_eq!((links.len(), store.stats().unwrap().put_blocks), (300, 300));
+}
+
+#[test]
+fn a_changed_or_cut_segment_is_reported_for_its_blocks_and_spares_the_others() {
+    let (dir, store) = new();
+    put(&store, 0..10);
+    store.commit(Commit::default()).unwrap();
+    drop(store);
+    let path = dir.path().join("b/packs/00000001.pack");
+    flip(&path, 16 + 3);
+    OpenOptions::new().write(true).open(&path).unwrap().set_len(path.metadata().unwrap().len() - 1).unwrap();
+    let store = Store::open(&dir.path().join("b")).unwrap();
+    for hurt in [0, 9] {
+        let found = store.get(&block(hurt, 1_000 + hurt as usize).0);
+        assert!(matches!(found, Err(StoreError::Damaged { .. })), "{found:?}");
+    }
+    assert_eq!(here(&store, 1..9), 8);
+    put(&store, 10..20);
+    store.commit(Commit::default()).unwrap();
+    let store = reopened(&dir, store);
+    assert_eq!(here(&store, 10..20), 10);
+    drop(store);
+    flip(&path, 2);
+    let store = Store::open(&dir.path().join("b")).unwrap();
+    assert!(matches!(store.get(&block(1, 1_001).0), Err(StoreError::Damaged { .. })));
+    std::fs::remove_file(&path).unwrap();
+    let store = reopened(&dir, store);
+    assert!(matches!(store.get(&block(1, 1_001).0), Err(StoreError::Damaged { .. })));
+    assert_eq!(here(&store, 10..20), 10);
+}
+
+#[test]
+fn a_damaged_index_is_an_error_and_never_a_panic_or_other_bytes() {
+    let (dir, store) = new();
+    put(&store, 0..200);
+    let manifests = (0..20).map(|seed| block(seed, 300)).collect();
+    store.commit(Commit { manifests, meta: vec![("x", Some(vec![7; 100]))] }).unwrap();
+    drop(store);
+    let path = dir.path().join("b/db.redb");
+    let good = std::fs::read(&path).unwrap();
+    let used = good.len() as u64 - good.iter().rev().take_while(|byte| **byte == 0).count() as u64;
+    let mut reported = 0;
+    for case in 0..120 {
+        std::fs::write(&path, &good).unwrap();
+        if case < 100 {
+            flip(&path, if case < 40 { case * 8 } else { case * used / 100 });
+        } else {
+            OpenOptions::new().write(true).open(&path).unwrap().set_len((case - 100) * good.len() as u64 / 20).unwrap();
+        }
+        let outcome = Store::open(&dir.path().join("b")).and_then(|store| {
+            for seed in 0..200 {
+                let (link, bytes) = block(seed, 1_000 + seed as usize);
+                assert!(store.get(&link)?.is_none_or(|found| found == bytes));
+            }
+            store.for_each_block(&mut |_, _| ())?;
+            store.manifests().collect::<Result<Vec<_>, _>>()?;
+            store.put(&block(1_000, 10).0, &block(1_000, 10).1)?;
+            store.commit(Commit { manifests: Vec::new(), meta: vec![("x", None)] })
+        });
+        reported += u32::from(outcome.is_err());
+    }
+    assert!(reported >= 20, "every cut file and some changed ones are reported: {reported}");
+}
+
+#[test]
+fn segments_roll_over_and_all_of_them_are_read() {
+    let (dir, store) = new();
+    // Pretend that the first segment is nearly full: the file is sparse there.
+    put(&store, 0..1);
+    store.writer.lock().pretend_filled(limits::SEGMENT_BYTES - 3_000);
+    put(&store, 1..5);
+    store.commit(Commit::default()).unwrap();
+    put(&store, 5..6);
+    assert!(dir.path().join("b/packs/00000002.pack").exists());
+    let store = reopened(&dir, store);
+    assert_eq!(here(&store, 0..6), 5);
+}
+
+#[test]
+fn segments_that_were_never_committed_are_removed() {
+    let (dir, store) = new();
+    put(&store, 0..1);
+    store.commit(Commit::default()).unwrap();
+    store.writer.lock().pretend_filled(limits::SEGMENT_BYTES);
+    put(&store, 1..2);
+    let second = dir.path().join("b/packs/00000002.pack");
+    assert!(second.exists());
+    let store = reopened(&dir, store);
+    assert!(!second.exists());
+    assert_eq!(here(&store, 0..2), 1);
+}
+
+/// A file system of its own that fills up; it needs the right to mount one.
+#[test]
+fn on_a_disk_that_fills_up_puts_and_commits_fail_cleanly_and_work_again_with_space() {
+    use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+    struct Mounted(PathBuf);
+    impl Drop for Mounted {
+        fn drop(&mut self) {
+            let _ = unmount(&self.0, UnmountFlags::DETACH);
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    if mount("tmpfs", dir.path(), "tmpfs", MountFlags::empty(), Some(c"size=6m")).is_err() {
+        eprintln!("not tested: this user can not mount a tmpfs");
+        return;
+    }
+    let mounted = Mounted(dir.path().to_owned());
+    let store = Store::create(&dir.path().join("b")).unwrap();
+    put(&store, 0..100);
+    store.commit(Commit { meta: vec![("x", Some(vec![1]))], ..Commit::default() }).unwrap();
+    let ballast = dir.path().join("ballast");
+    // Full for the index, at many different moments: commits of values that grow.
+    let (mut puts_failed, mut commits_failed) = (0, 0);
+    for round in 0..40u32 {
+        let free = 4096 * u64::from(round % 20);
+        // Every other round it is the block that finds no space, else the index.
+        let (link, bytes) = block(1_000 + round, 9_000);
+        let early = (round % 2 == 0).then(|| store.put(&link, &bytes).unwrap());
+        let stat = rustix::fs::statvfs(dir.path()).unwrap();
+        let size = (stat.f_bavail * stat.f_frsize).saturating_sub(free);
+        std::fs::write(&ballast, vec![1; size as usize]).unwrap();
+        let put = early.map_or_else(|| store.put(&link, &bytes), Ok);
+        let was_put = put.is_ok();
+        let meta = vec![("x", Some(vec![round as u8; 600_000]))];
+        let stored = put.and_then(|_| store.commit(Commit { meta, ..Commit::default() }));
+        puts_failed += u32::from(!was_put);
+        commits_failed += u32::from(was_put && stored.is_err());
+        assert!(matches!(stored, Ok(()) | Err(StoreError::Full(_))), "{stored:?}");
+        std::fs::remove_file(&ballast).unwrap();
+        assert_eq!(here(&store, 0..100), 100);
+        // A block that was put before the commit failed is still there, and goes with the next one.
+        assert_eq!(store.put(&link, &bytes).unwrap(), !was_put);
+        store.commit(Commit { meta: vec![("y", Some(vec![round as u8]))], ..Commit::default() }).unwrap();
+        assert_eq!(store.get(&link).unwrap(), Some(bytes));
+        assert_eq!(store.meta("y").unwrap(), Some(vec![round as u8]));
+    }
+    assert!(puts_failed > 0 && commits_failed > 3, "{puts_failed} {commits_failed}");
+    drop(store);
+    let store = Store::open(&dir.path().join("b")).unwrap();
+    assert_eq!((here(&store, 0..100), store.stats().unwrap().blocks), (100, 140));
+    drop((store, mounted));
+}

@@ -13,6 +13,10 @@ pub mod directory;
 pub mod name;
 pub mod record;
 pub mod root;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod vault;
 pub mod walk;
 pub mod wire;

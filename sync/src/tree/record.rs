@@ -95,7 +95,10 @@ impl Kind {
 /// Extended attributes: sorted by name, each name once and 1 to 255 bytes, at most
 /// [`limits::XATTR_BYTES`] together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Xattrs(Vec<(Box<[u8]>, Box<[u8]>)>);
+pub struct Xattrs(Vec<Xattr>);
+
+/// Name and value.
+type Xattr = (Box<[u8]>, Box<[u8]>);
 
 /// What can not be recorded of a file.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
@@ -167,7 +170,7 @@ impl Xattrs {
         if len % 2 == 1 {
             return Err(Malformed("an extended attribute without a value"));
         }
-        let mut list: Vec<(Box<[u8]>, Box<[u8]>)> = Vec::new();
+        let mut list: Vec<Xattr> = Vec::new();
         for _ in 0..len / 2 {
             let name = input.bytes()?;
             if name.is_empty() || name.len() > limits::NAME_BYTES {

@@ -185,6 +185,11 @@ impl Vault {
         Ok(at)
     }
 
+    #[cfg(test)]
+    pub(super) fn cached_nodes(&self) -> usize {
+        self.nodes.lock().entries.len()
+    }
+
     fn block(&self, link: &Link) -> Result<Vec<u8>, TreeError> {
         self.store.get(link)?.ok_or(TreeError::Missing(*link))
     }

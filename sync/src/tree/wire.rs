@@ -136,7 +136,10 @@ impl<'a> Decoder<'a> {
     /// The head of an array, and how many values follow: at most as many as there are bytes left.
     pub fn array(&mut self) -> Result<usize, Malformed> {
         let len = self.head(ARRAY, "an array is missing")?;
-        usize::try_from(len).ok().filter(|len| *len <= self.rest.len()).ok_or(Malformed("an array longer than its body"))
+        usize::try_from(len)
+            .ok()
+            .filter(|len| *len <= self.rest.len())
+            .ok_or(Malformed("an array longer than its body"))
     }
 
     /// The head of an array that has to have `len` values.

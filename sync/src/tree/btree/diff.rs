@@ -111,11 +111,7 @@ enum Step {
     Take { old: bool, new: bool },
 }
 
-fn next<I: Item>(
-    vault: &Vault,
-    old: &mut Cursor<I>,
-    new: &mut Cursor<I>,
-) -> Result<Option<Difference<I>>, TreeError> {
+fn next<I: Item>(vault: &Vault, old: &mut Cursor<I>, new: &mut Cursor<I>) -> Result<Option<Difference<I>>, TreeError> {
     loop {
         let step = match (old.front(), new.front()) {
             (None, None) => return Ok(None),

@@ -105,7 +105,8 @@ fn edit_node<I: Item>(
         }
         Node::Branch { level, children } => {
             let parts = edit_children(vault, at, *level, children, patch)?;
-            let kept = |(part, child): (&Part<I>, &Child<I::Key>)| matches!(part, Part::Kept(new) if new.at == child.at);
+            let kept =
+                |(part, child): (&Part<I>, &Child<I::Key>)| matches!(part, Part::Kept(new) if new.at == child.at);
             if parts.len() == children.len() && parts.iter().zip(children).all(kept) {
                 return Ok(vec![Part::Kept(old.clone())]);
             }
@@ -191,7 +192,9 @@ fn join<I: Item>(vault: &Vault, left: Part<I>, right: Part<I>) -> Result<Node<I>
             left.extend(right);
             Ok(Node::Leaf(left))
         }
-        (Node::Branch { level, children: mut left }, Node::Branch { level: same, children: right }) if level == same => {
+        (Node::Branch { level, children: mut left }, Node::Branch { level: same, children: right })
+            if level == same =>
+        {
             left.extend(right);
             Ok(Node::Branch { level, children: left })
         }

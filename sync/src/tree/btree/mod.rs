@@ -105,7 +105,8 @@ impl<I> Tree<I> {
             return Ok(Self::empty());
         }
         input.array_of(3)?;
-        let tree = Self { root: Some(input.link()?), count: input.unsigned()?, sum: input.unsigned()?, item: PhantomData };
+        let tree =
+            Self { root: Some(input.link()?), count: input.unsigned()?, sum: input.unsigned()?, item: PhantomData };
         if tree.count == 0 { Err(Malformed("a tree without items has no root")) } else { Ok(tree) }
     }
 }
@@ -208,7 +209,14 @@ impl<I: Item> NodeBody for Node<I> {
         Ok(if level == 0 {
             Node::Leaf(sorted(rows, || I::decode(input), |item, next| item.precedes(&next.key()))?)
         } else {
-            Node::Branch { level, children: sorted(rows, || Child::decode(input), |child: &Child<I::Key>, next| child.first < next.first)? }
+            Node::Branch {
+                level,
+                children: sorted(
+                    rows,
+                    || Child::decode(input),
+                    |child: &Child<I::Key>, next| child.first < next.first,
+                )?,
+            }
         })
     }
 }

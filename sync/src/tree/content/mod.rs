@@ -186,7 +186,10 @@ impl Content {
             }
             if let Layout::Inline(bytes) = &self.layout {
                 let range = std::mem::replace(&mut at, end)..end;
-                return Some(Ok(Segment::Inline { bytes: bytes.slice(range.start as usize..range.end as usize), range }));
+                return Some(Ok(Segment::Inline {
+                    bytes: bytes.slice(range.start as usize..range.end as usize),
+                    range,
+                }));
             }
             while extents.next_if(|next| next.as_ref().is_ok_and(|extent| extent.end() <= at)).is_some() {}
             let (stop, segment) = match extents.peek() {
