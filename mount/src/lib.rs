@@ -1,56 +1,88 @@
-//! A bucket as a file system.
+//! A bucket as a file system: FUSE in front, an overlay of unpublished changes in the middle, a bucket of `jaxfs-sync`
+//! behind.
+//!
+//! From the kernel down: `fuse` translates requests, `fs` carries them out on the inode table, `dirty` holds what was
+//! written and `writeback` turns it into new versions of the tree, when `schedule` says so. What programs may rely on is
+//! described in this crate's README.
+//!
+//! Built without the `net` feature of `jaxfs-sync`, so that it can not name a peer.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+mod dirty;
+mod errno;
+mod fs;
+mod fuse;
+mod limits;
+mod schedule;
+mod session;
+mod writeback;
 
-use jaxfs_sync::link::Link;
-use jaxfs_sync::publish::Bucket;
+pub use session::{Mounted, detach, mount};
 
 /// Whose the files are shown as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// everything belongs to this user and group; chown is refused
-    Me { uid: u32, gid: u32 },
-    /// the stored numbers
+    /// Everything belongs to this user and group, `chown` is refused, and what is stored stays.
+    Me {
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+    },
+    /// The stored numbers.
     Stored,
 }
 
+/// How to mount.
+#[derive(Clone, Debug)]
 pub struct MountOptions {
+    /// Refuse every change.
     pub read_only: bool,
+    /// Whose the files are.
     pub owner: Owner,
+    /// Let other users in, as far as the files' modes do.
     pub allow_other: bool,
-    /// only root may ask for these
+    /// Honour set-id bits. Root only.
     pub suid: bool,
+    /// Honour device nodes. Root only.
     pub dev: bool,
-    /// bytes of decrypted blocks to keep; bytes of unpublished writes to hold before writers wait
+    /// Bytes of decrypted blocks that are kept in memory.
     pub cache_bytes: usize,
+    /// Bytes of unsealed writes that are kept in memory before writers wait.
     pub dirty_bytes: usize,
 }
 
+/// Why a mount can not be, or not be as asked.
 #[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct MountError;
-
-pub struct Mounted;
-
-pub struct MountStatus {
-    /// files and directories changed and not yet published
-    pub unpublished: u64,
-    /// bytes written and not yet sealed
-    pub dirty_bytes: u64,
-    /// the last failure to write back, if nothing has succeeded since
-    pub trouble: Option<String>,
+pub enum MountError {
+    /// The kernel has no FUSE device.
+    #[error("there is no /dev/fuse: load the kernel module with `modprobe fuse`, or give the container the device")]
+    NoDevice,
+    /// A user who is not root needs the helper program.
+    #[error("fusermount3 is not installed: install the package fuse3 (`apt-get install fuse3`)")]
+    NoHelper,
+    /// The kernel or the helper says no.
+    #[error("mounting is refused: {0}")]
+    Refused(#[source] std::io::Error),
+    /// The newest version can not be read.
+    #[error("the bucket can not be read: run `jaxfs verify`")]
+    Unreadable,
+    /// What was written can not be stored.
+    #[error("what was written can not be published: {0}")]
+    Unpublished(String),
+    /// Publishing takes longer than the caller wants to wait. It goes on.
+    #[error("publishing takes longer than that; it goes on")]
+    TooSlow,
 }
 
-/// Mounts; returns when the mount is live.
-pub fn mount(bucket: Arc<Bucket>, dir: &Path, options: &MountOptions) -> Result<Mounted, MountError> { unimplemented!() }
-
-impl Mounted {
-    /// Publishes everything written so far; returns the head.
-    pub fn sync(&self) -> Result<Link, MountError> { unimplemented!() }
-    pub fn status(&self) -> MountStatus { unimplemented!() }
-    /// Flushes for at most `flush`, unmounts, and detaches lazily what is busy. True if it was busy.
-    pub fn unmount(&self, flush: Duration) -> Result<bool, MountError> { unimplemented!() }
-    /// Blocks until the mount is gone, however that came (also by umount(8)); everything is published then.
-    pub fn wait(&self) { unimplemented!() }
+/// What a mount is busy with.
+#[derive(Clone, Debug)]
+pub struct MountStatus {
+    /// Names that changed and are not written back yet.
+    pub unpublished: u64,
+    /// Bytes that were written and are not sealed yet.
+    pub dirty_bytes: u64,
+    /// Why the last write-back failed, if it did.
+    pub trouble: Option<String>,
+    /// Inodes in memory.
+    pub inodes: u64,
 }

@@ -46,7 +46,7 @@ use dag::{Dag, GENESIS, Index, Key, NewEntry};
 use pending::{Offered, Pending};
 use rules::{Lists, NotNow, Origin, Valid};
 
-use crate::bucket::{DeviceId, Height, MemberList, Rejected, Timestamp, VerifiedManifest};
+use crate::bucket::{DeviceId, Height, Manifest, MemberList, Rejected, SignedManifest, Timestamp, VerifiedManifest};
 use crate::limits::PENDING_MANIFESTS;
 use crate::link::{Epoch, Link};
 
@@ -183,10 +183,19 @@ pub struct Record {
 }
 
 impl Record {
+    /// The record of a manifest that was verified before it was stored.
+    pub fn stored(manifest: &SignedManifest) -> Self {
+        Self::new(manifest.link(), manifest.claims())
+    }
+
     /// The record of a manifest that is new here.
     pub fn of(manifest: &VerifiedManifest) -> Self {
+        Self::new(manifest.link(), manifest)
+    }
+
+    fn new(link: Link, manifest: &Manifest) -> Self {
         Self {
-            link: manifest.link(),
+            link,
             previous: manifest.previous,
             height: manifest.height,
             epoch: manifest.share.epoch,

@@ -1,69 +1,198 @@
-//! A bucket of this home, opened: its vault, its chain, and the transaction that publishes.
+//! A bucket of this machine, opened: its blocks, its chain, and the one way to a new version.
+//!
+//! A version is written first ([`Bucket::begin`] seals its root), and is then either kept as a *checkpoint*, which a restart
+//! finds again, or published as a manifest on the head that is shown. Both are one commit of the store: blocks, then
+//! index, then manifest, then head, and nothing is named before it is durable.
+//!
+//! In a bucket's directory: `owner.key` where this device holds it, `db.redb`, and `packs/`.
 
-use std::path::Path;
+mod create;
+mod error;
+mod owner;
+mod report;
+mod transaction;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::bucket::DeviceKey;
-use crate::link::{BucketId, Link};
+use parking_lot::Mutex;
 
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct BucketError;
+pub use create::NewBucket;
+pub use error::BucketError;
+pub use report::{BucketStatus, LogEntry};
+pub use transaction::Transaction;
+pub use verify::VerifyReport;
 
-pub struct Bucket;
+use crate::bucket::{
+    DeviceId, DeviceKey, Manifest, MemberList, Role, SignedManifest, SignedMemberList, Timestamp, VerifiedManifest,
+};
+use crate::chain::{Chain, Record};
+use crate::crypto::label::BUCKET_NAME;
+use crate::link::{BlockRef, BucketId, Epoch, Link};
+use crate::store::Store;
+use crate::tree::{Superblock, Vault};
 
-/// One manifest of the chain, for people.
-pub struct LogEntry {
-    pub link: Link,
-    pub previous: Option<Link>,
-    pub height: u64,
-    pub epoch: u64,
-    /// the author's device key, and its name where it can be opened
-    pub author: [u8; 32],
-    pub device: String,
-    /// milliseconds since 1970, UTC
-    pub timestamp: u64,
-    /// on the head's chain
-    pub canonical: bool,
+/// The store's name for the checkpoint: a version that is durable and not published.
+const CHECKPOINT: &str = "checkpoint";
+
+/// An open bucket. Shared between threads.
+pub struct Bucket {
+    dir: PathBuf,
+    device: Arc<DeviceKey>,
+    vault: Vault,
+    genesis: VerifiedManifest,
+    role: Role,
+    state: Mutex<State>,
 }
 
-pub struct BucketStatus {
-    pub head: Link,
-    pub height: u64,
-    pub epoch: u64,
-    pub tips: Vec<Link>,
-    pub manifests: u64,
-    pub blocks: u64,
-    /// bytes on this machine's disk
-    pub stored_bytes: u64,
-    /// a checkpoint that is not published yet exists
-    pub unpublished: bool,
-}
-
-pub struct VerifyReport {
-    pub blocks: u64,
-    pub bytes: u64,
-    pub files: u64,
-    pub directories: u64,
-    pub manifests: u64,
-    /// what is hurt: a path or a manifest, and how, one line each
-    pub problems: Vec<String>,
+struct State {
+    chain: Chain,
+    /// The manifest that is shown and built on.
+    shown: Manifest,
+    shown_link: Link,
+    checkpoint: Option<BlockRef>,
+    lists: BTreeMap<Link, MemberList>,
 }
 
 impl Bucket {
-    /// `dir` must not exist. Makes the owner key and the genesis; durable on return.
-    pub fn create(dir: &Path, name: &str, device: Arc<DeviceKey>) -> Result<Self, BucketError> { unimplemented!() }
-    pub fn open(dir: &Path, device: Arc<DeviceKey>) -> Result<Self, BucketError> { unimplemented!() }
-    pub fn id(&self) -> BucketId { unimplemented!() }
-    pub fn genesis(&self) -> Link { unimplemented!() }
-    pub fn name(&self) -> String { unimplemented!() }
-    /// newest first, canonical chain and forks
-    pub fn log(&self) -> Result<Vec<LogEntry>, BucketError> { unimplemented!() }
-    pub fn status(&self) -> Result<BucketStatus, BucketError> { unimplemented!() }
-    /// reads everything; `progress(done bytes, all bytes)`
-    pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, BucketError> { unimplemented!() }
-    /// the owner key as a 24-word recovery phrase, where this device holds it
-    pub fn recovery_phrase(&self) -> Result<Option<String>, BucketError> { unimplemented!() }
-    /// takes an owner key back from its phrase; refused if it is not this bucket's
-    pub fn recover_owner(&self, phrase: &str) -> Result<(), BucketError> { unimplemented!() }
+    /// Opens the bucket in `dir` with this device's key.
+    ///
+    /// # Errors
+    /// If it is not there, damaged, held by another process, or not this device's to read.
+    pub fn open(dir: &Path, device: Arc<DeviceKey>) -> Result<Self, BucketError> {
+        let store = Arc::new(Store::open(dir)?);
+        let manifests = stored_manifests(&store)?;
+        let genesis = manifests.first().cloned().ok_or(BucketError::Missing("the genesis"))?.verify()?;
+        let lists = stored_lists(&store, &genesis, &manifests)?;
+        let chain = load_chain(&store, &genesis, &lists, &manifests, device.id())?;
+        let shown_link = chain.shown().ok_or(BucketError::Missing("the newest version"))?;
+        let shown = manifests.iter().find(|manifest| manifest.link() == shown_link);
+        let shown = shown.ok_or(BucketError::Missing("the newest manifest"))?.claims().clone();
+        let list = lists.get(&shown.share.members).ok_or(BucketError::Missing("the member list"))?;
+        let access = list.open(&device)?;
+        let keyring = access.keyring().ok_or(BucketError::Mirror)?;
+        let checkpoint = store.meta(CHECKPOINT)?.and_then(|bytes| decode_ref(&bytes));
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            device,
+            vault: Vault::new(store, Arc::new(keyring)),
+            role: access.role,
+            genesis,
+            state: Mutex::new(State { chain, shown, shown_link, checkpoint, lists }),
+        })
+    }
+
+    /// Where it is stored.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its label.
+    pub fn id(&self) -> BucketId {
+        self.genesis.id
+    }
+
+    /// Its true identity.
+    pub fn genesis(&self) -> Link {
+        self.genesis.link()
+    }
+
+    /// What this device may do.
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Its blocks in the clear.
+    pub const fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    /// The version that is shown.
+    pub fn head(&self) -> Link {
+        self.state.lock().shown_link
+    }
+
+    /// What its members call it.
+    ///
+    /// # Errors
+    /// If the name does not open.
+    pub fn name(&self) -> Result<String, BucketError> {
+        let (epoch, name) = {
+            let state = self.state.lock();
+            (state.shown.share.epoch, state.shown.name.clone())
+        };
+        let opened = self.vault.keys().open_label(epoch, BUCKET_NAME, &name);
+        Ok(opened.map_err(crate::tree::TreeError::from)?)
+    }
+
+    /// The newest version on this machine, published or not.
+    ///
+    /// # Errors
+    /// If its root can not be read.
+    pub fn superblock(&self) -> Result<Superblock, BucketError> {
+        let at = {
+            let state = self.state.lock();
+            state.checkpoint.unwrap_or_else(|| state.shown.entry())
+        };
+        Ok(Superblock::get(&self.vault, &at)?)
+    }
+}
+
+fn stored_manifests(store: &Store) -> Result<Vec<SignedManifest>, BucketError> {
+    store.manifests().map(|row| Ok(SignedManifest::decode(&row?.1)?)).collect()
+}
+
+/// The member lists that manifests name, as far as they are here.
+fn stored_lists(
+    store: &Store,
+    genesis: &VerifiedManifest,
+    manifests: &[SignedManifest],
+) -> Result<BTreeMap<Link, MemberList>, BucketError> {
+    let mut lists = BTreeMap::new();
+    for manifest in manifests {
+        let link = manifest.claims().share.members;
+        if lists.contains_key(&link) {
+            continue;
+        }
+        let Some(bytes) = store.get(&link)? else { continue };
+        let list = SignedMemberList::decode(&bytes).and_then(|list| list.verify(genesis.id, genesis.owner));
+        lists.insert(link, list.map_err(|why| BucketError::Members { link, why })?);
+    }
+    Ok(lists)
+}
+
+/// The chain of what is stored. Signatures were checked when it was stored, and are not checked again.
+fn load_chain(
+    store: &Store,
+    genesis: &VerifiedManifest,
+    lists: &BTreeMap<Link, MemberList>,
+    manifests: &[SignedManifest],
+    device: DeviceId,
+) -> Result<Chain, BucketError> {
+    let mut records = Vec::with_capacity(manifests.len());
+    for manifest in manifests {
+        let mut record = Record::stored(manifest);
+        // What this device published it had in full.
+        record.complete = record.author == device || store.contains(&manifest.claims().entry)?;
+        records.push(record);
+    }
+    Ok(Chain::load(genesis, lists.values().cloned(), records, None)?)
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// `link (36) || epoch (8, LE)`
+fn encode_ref(at: &BlockRef) -> Vec<u8> {
+    [at.link.to_bytes().as_slice(), &at.epoch.0.to_le_bytes()].concat()
+}
+
+fn decode_ref(bytes: &[u8]) -> Option<BlockRef> {
+    let (link, epoch) = bytes.split_last_chunk::<8>()?;
+    Some(BlockRef { link: Link::from_bytes(link).ok()?, epoch: Epoch(u64::from_le_bytes(*epoch)) })
 }

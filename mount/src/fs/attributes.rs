@@ -1,0 +1,194 @@
+//! What `stat` shows, `chmod` and its like change, and extended attributes.
+
+use std::sync::Arc;
+
+use jaxfs_sync::tree::{BadRecord, Body, Kind, Time, Xattrs};
+
+use super::table::{Attributes, Ino, Inode, Object, Table};
+use super::{Caller, Fs, now};
+use crate::Owner;
+use crate::errno::FsError;
+
+const S_ISUID: u16 = 0o4000;
+const S_ISGID: u16 = 0o2000;
+const CAPABILITIES: &[u8] = b"security.capability";
+
+/// What is shown of an inode.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stat {
+    pub(crate) ino: Ino,
+    pub(crate) kind: Kind,
+    pub(crate) mode: u16,
+    pub(crate) nlink: u64,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) rdev: u64,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// In units of 512 bytes.
+    pub(crate) blocks: u64,
+    pub(crate) atime: Time,
+    pub(crate) mtime: Time,
+    pub(crate) ctime: Time,
+    pub(crate) btime: Time,
+}
+
+/// What `setattr` asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Changed {
+    pub(crate) mode: Option<u16>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) size: Option<u64>,
+    pub(crate) atime: Option<Time>,
+    pub(crate) mtime: Option<Time>,
+}
+
+impl Attributes {
+    /// Takes the set-id bits and file capabilities away.
+    pub(super) fn drop_privileges(&mut self) {
+        self.mode &= !S_ISUID;
+        // Without group execution the bit once meant mandatory locking, and stays.
+        if self.mode & 0o010 != 0 {
+            self.mode &= !S_ISGID;
+        }
+        if self.xattrs.get(CAPABILITIES).is_some() {
+            Arc::make_mut(&mut self.xattrs).remove(CAPABILITIES);
+        }
+    }
+}
+
+impl Fs {
+    /// Describes an inode.
+    pub(crate) fn attributes(&self, ino: Ino) -> Result<Stat, FsError> {
+        self.stat(&self.table.lock(), ino)
+    }
+
+    pub(super) fn stat(&self, table: &Table, ino: Ino) -> Result<Stat, FsError> {
+        let inode = table.get(ino).ok_or(FsError::NotFound)?;
+        let (size, blocks) = match &inode.object {
+            Object::File(file) => file.size_and_blocks(),
+            Object::Directory(directory) => directory_size(directory.entries),
+            Object::Symlink(target) => (target.len() as u64, 0),
+            Object::Special(_) => (0, 0),
+        };
+        Ok(self.describe(ino, inode, size, blocks))
+    }
+
+    fn describe(&self, ino: Ino, inode: &Inode, size: u64, blocks: u64) -> Stat {
+        let (uid, gid) = match self.owner {
+            Owner::Me { uid, gid } => (uid, gid),
+            Owner::Stored => (inode.attributes.uid, inode.attributes.gid),
+        };
+        let rdev = match &inode.object {
+            Object::Special(Body::CharDevice(number) | Body::BlockDevice(number)) => *number,
+            _ => 0,
+        };
+        let Attributes { mode, mtime, ctime, btime, atime, .. } = inode.attributes;
+        let (kind, nlink) = (inode.kind(), inode.links());
+        let atime = atime.unwrap_or(mtime);
+        Stat { ino, kind, mode, nlink, uid, gid, rdev, size, blocks, atime, mtime, ctime, btime }
+    }
+
+    /// Changes attributes, all in one step, and describes the result.
+    pub(crate) fn set_attributes(&self, ino: Ino, wanted: Changed, caller: Caller) -> Result<Stat, FsError> {
+        if let Owner::Me { uid, gid } = self.owner
+            && (wanted.uid.is_some_and(|wanted| wanted != uid) || wanted.gid.is_some_and(|wanted| wanted != gid))
+        {
+            return Err(FsError::NotPermitted);
+        }
+        if let Some(size) = wanted.size {
+            self.wait_for_room()?;
+            self.file(ino)?.truncate(size)?;
+        }
+        let time = now();
+        let mut table = self.table.lock();
+        let inode = table.get_mut(ino).ok_or(FsError::NotFound)?;
+        let attributes = &mut inode.attributes;
+        attributes.ctime = time;
+        if wanted.size.is_some() {
+            attributes.mtime = time;
+            if caller.uid != 0 {
+                attributes.drop_privileges();
+            }
+        }
+        if let Owner::Stored = self.owner {
+            attributes.uid = wanted.uid.unwrap_or(attributes.uid);
+            attributes.gid = wanted.gid.unwrap_or(attributes.gid);
+            if wanted.uid.or(wanted.gid).is_some()
+                && wanted.mode.is_none()
+                && !matches!(inode.object, Object::Directory(_))
+            {
+                attributes.drop_privileges();
+            }
+        }
+        attributes.mode = wanted.mode.unwrap_or(attributes.mode);
+        attributes.mtime = wanted.mtime.unwrap_or(attributes.mtime);
+        attributes.atime = wanted.atime.or(attributes.atime);
+        table.touch(ino);
+        let stat = self.stat(&table, ino);
+        drop(table);
+        self.changed();
+        stat
+    }
+
+    /// The value of an extended attribute.
+    pub(crate) fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Box<[u8]>, FsError> {
+        xattr_allowed(name)?;
+        let table = self.table.lock();
+        let inode = table.get(ino).ok_or(FsError::NotFound)?;
+        inode.attributes.xattrs.get(name).map(Into::into).ok_or(FsError::NoAttribute)
+    }
+
+    /// The names of all extended attributes, each ended by NUL.
+    pub(crate) fn xattr_names(&self, ino: Ino) -> Result<Vec<u8>, FsError> {
+        let table = self.table.lock();
+        let inode = table.get(ino).ok_or(FsError::NotFound)?;
+        Ok(inode.attributes.xattrs.iter().flat_map(|(name, _)| name.iter().copied().chain([0])).collect())
+    }
+
+    /// Sets an extended attribute. `exists` says whether it has to exist before, or must not.
+    pub(crate) fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], exists: Option<bool>) -> Result<(), FsError> {
+        xattr_allowed(name)?;
+        self.change_xattrs(ino, |xattrs| {
+            match (exists, xattrs.get(name).is_some()) {
+                (Some(false), true) => return Err(FsError::Exists),
+                (Some(true), false) => return Err(FsError::NoAttribute),
+                _ => {}
+            }
+            xattrs.set(name, value).map_err(|bad| match bad {
+                BadRecord::XattrName => FsError::Range,
+                BadRecord::XattrSpace => FsError::NoSpace,
+            })
+        })
+    }
+
+    /// Removes an extended attribute.
+    pub(crate) fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError> {
+        xattr_allowed(name)?;
+        self.change_xattrs(ino, |xattrs| if xattrs.remove(name) { Ok(()) } else { Err(FsError::NoAttribute) })
+    }
+
+    fn change_xattrs(&self, ino: Ino, change: impl FnOnce(&mut Xattrs) -> Result<(), FsError>) -> Result<(), FsError> {
+        let mut table = self.table.lock();
+        let inode = table.get_mut(ino).ok_or(FsError::NotFound)?;
+        change(Arc::make_mut(&mut inode.attributes.xattrs))?;
+        inode.attributes.ctime = now();
+        table.touch(ino);
+        drop(table);
+        self.changed();
+        Ok(())
+    }
+}
+
+/// The name spaces that can be stored. POSIX ACLs are none of them.
+fn xattr_allowed(name: &[u8]) -> Result<(), FsError> {
+    let known: [&[u8]; 3] = [b"user.", b"security.", b"trusted."];
+    if known.iter().any(|space| name.starts_with(space)) { Ok(()) } else { Err(FsError::Unsupported) }
+}
+
+/// A size for a directory, as other file systems show one: it grows with the number of names.
+fn directory_size(entries: u64) -> (u64, u64) {
+    let size = (entries * 64).next_multiple_of(4096).max(4096);
+    (size, size / 512)
+}

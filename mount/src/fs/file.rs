@@ -1,0 +1,351 @@
+//! The content of one file: what is stored, what is being written back, and what was written since.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use jaxfs_sync::limits::FILE_BYTES;
+use jaxfs_sync::tree::{CHUNK_BYTES, Content, Edit, INLINE_BYTES, Segment, TreeError, Vault};
+use parking_lot::RwLock;
+
+use crate::dirty::{Layer, Piece};
+use crate::errno::FsError;
+
+/// Bytes of memory that all dirty extents of a mount take.
+#[derive(Debug, Default)]
+pub(crate) struct DirtyBytes(AtomicUsize);
+
+impl DirtyBytes {
+    /// The sum at this moment.
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn change(&self, before: usize, after: usize) {
+        if after >= before {
+            self.0.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            self.0.fetch_sub(before - after, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A file's content. Its lock is below the inode table's, and is not held while blocks are read.
+#[derive(Debug)]
+pub(crate) struct File {
+    state: RwLock<State>,
+    budget: Arc<DirtyBytes>,
+}
+
+#[derive(Debug)]
+struct State {
+    size: u64,
+    base: Content,
+    frozen: Option<FrozenFile>,
+    dirty: Layer,
+    /// Changed since it was last frozen.
+    changed: bool,
+}
+
+/// Changes to a file that are being written back.
+#[derive(Clone, Debug)]
+pub(crate) struct FrozenFile {
+    layer: Arc<Layer>,
+    size: u64,
+    base: Content,
+}
+
+/// How a file that is being written back ends up.
+pub(crate) type Settled = Content;
+
+impl File {
+    pub(crate) fn new(content: Content, budget: Arc<DirtyBytes>) -> Self {
+        let state =
+            State { size: content.size(), base: content, frozen: None, dirty: Layer::default(), changed: false };
+        Self { state: RwLock::new(state), budget }
+    }
+
+    /// Bytes, and 512-byte blocks that they take. What is not sealed yet counts as if it took its size.
+    pub(crate) fn size_and_blocks(&self) -> (u64, u64) {
+        let state = self.state.read();
+        let pending = state.dirty.data_bytes() + state.frozen.as_ref().map_or(0, |frozen| frozen.layer.data_bytes());
+        let stored = state.base.blocks512();
+        (state.size, stored + pending.div_ceil(512))
+    }
+
+    /// Puts bytes at an offset and grows the file if need be.
+    pub(crate) fn write(&self, offset: u64, data: &[u8]) -> Result<(), FsError> {
+        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= FILE_BYTES).ok_or(FsError::TooLarge)?;
+        self.change(|state| {
+            state.dirty.write(offset, data);
+            state.size = state.size.max(end);
+        });
+        Ok(())
+    }
+
+    /// Sets the size. What is cut off is gone, what is added reads as zeros.
+    pub(crate) fn truncate(&self, size: u64) -> Result<(), FsError> {
+        if size > FILE_BYTES {
+            return Err(FsError::TooLarge);
+        }
+        self.change(|state| {
+            if size < state.size {
+                state.dirty.truncate(size);
+            }
+            state.size = size;
+        });
+        Ok(())
+    }
+
+    /// Makes a range read as zeros, and with `grow` extends the file to its end.
+    pub(crate) fn zero(&self, range: Range<u64>, grow: bool) -> Result<(), FsError> {
+        if range.end > FILE_BYTES {
+            return Err(FsError::TooLarge);
+        }
+        self.change(|state| {
+            state.dirty.punch(range.start..range.end.min(state.size).max(range.start));
+            if grow {
+                state.size = state.size.max(range.end);
+            }
+        });
+        Ok(())
+    }
+
+    /// Extends the file to `size` if it is shorter.
+    pub(crate) fn grow(&self, size: u64) -> Result<(), FsError> {
+        if size > FILE_BYTES {
+            return Err(FsError::TooLarge);
+        }
+        self.change(|state| state.size = state.size.max(size));
+        Ok(())
+    }
+
+    /// Reads up to `len` bytes; fewer only at the end of the file.
+    pub(crate) fn read(&self, vault: &Vault, offset: u64, len: usize) -> Result<Vec<u8>, TreeError> {
+        let (mut out, gaps, base) = {
+            let state = self.state.read();
+            let len = (state.size.saturating_sub(offset)).min(len as u64) as usize;
+            let mut out = vec![0; len];
+            let gaps = state.read(offset, &mut out);
+            (out, gaps, state.base.clone())
+        };
+        for gap in gaps {
+            base.read(vault, gap.start, &mut out[(gap.start - offset) as usize..(gap.end - offset) as usize])?;
+        }
+        Ok(out)
+    }
+
+    /// The first offset at or after `offset` where data is (`data`) or is not, up to the size of the file, which counts
+    /// as a hole.
+    pub(crate) fn seek(&self, vault: &Vault, offset: u64, data: bool) -> Result<u64, FsError> {
+        let mut at = offset;
+        loop {
+            let (size, step) = {
+                let state = self.state.read();
+                (state.size, state.extent_at(at))
+            };
+            if at >= size {
+                return if data || offset >= size { Err(FsError::NoOffset) } else { Ok(size) };
+            }
+            let (is_data, end) = match step {
+                Step::Known { data, end } => (data, end),
+                Step::Stored { base, end } => stored_extent_at(vault, &base, at..end.min(size))?,
+            };
+            if is_data == data {
+                return Ok(at);
+            }
+            at = end;
+        }
+    }
+
+    /// Whether anything was written that is not in a frozen layer.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.state.read().changed
+    }
+
+    /// Takes what was written, to be written back. It stays visible, and nothing changes it.
+    pub(crate) fn freeze(&self) -> bool {
+        let mut state = self.state.write();
+        if !state.changed {
+            return false;
+        }
+        debug_assert!(state.frozen.is_none(), "one write-back at a time");
+        let layer = Arc::new(std::mem::take(&mut state.dirty));
+        state.frozen = Some(FrozenFile { layer, size: state.size, base: state.base.clone() });
+        state.changed = false;
+        true
+    }
+
+    /// What was frozen, or the stored content of a file that did not change.
+    pub(crate) fn frozen(&self) -> Result<FrozenFile, Content> {
+        let state = self.state.read();
+        state.frozen.clone().ok_or_else(|| state.base.clone())
+    }
+
+    /// What was frozen is stored now, as `content`.
+    pub(crate) fn install(&self, content: Settled) {
+        let mut state = self.state.write();
+        state.base = content;
+        if let Some(frozen) = state.frozen.take() {
+            self.budget.change(frozen.layer.cost(), 0);
+        }
+    }
+
+    /// What was frozen could not be stored: it is dirty again, below what was written since.
+    pub(crate) fn thaw(&self) {
+        let mut state = self.state.write();
+        let Some(frozen) = state.frozen.take() else { return };
+        let before = frozen.layer.cost() + state.dirty.cost();
+        let mut layer = Arc::unwrap_or_clone(frozen.layer);
+        layer.absorb(std::mem::take(&mut state.dirty));
+        self.budget.change(before, layer.cost());
+        state.dirty = layer;
+        state.changed = true;
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.write();
+        let before = state.dirty.cost();
+        change(&mut state);
+        state.changed = true;
+        self.budget.change(before, state.dirty.cost());
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        let frozen = state.frozen.as_ref().map_or(0, |frozen| frozen.layer.cost());
+        self.budget.change(state.dirty.cost() + frozen, 0);
+    }
+}
+
+/// What decides what stands at an offset, and up to where.
+enum Step {
+    /// A layer says it.
+    Known { data: bool, end: u64 },
+    /// The stored content does.
+    Stored { base: Content, end: u64 },
+}
+
+impl State {
+    /// The layers over the stored content, from the top.
+    fn layers(&self) -> impl Iterator<Item = &Layer> {
+        [Some(&self.dirty), self.frozen.as_ref().map(|frozen| &*frozen.layer)].into_iter().flatten()
+    }
+
+    /// Fills `out` from the layers; gives the ranges that the stored content decides.
+    fn read(&self, offset: u64, out: &mut [u8]) -> Vec<Range<u64>> {
+        let mut gaps: Vec<_> = std::iter::once(offset..offset + out.len() as u64).collect();
+        for layer in self.layers() {
+            let below = |gap: Range<u64>| {
+                layer.read(gap.start, &mut out[(gap.start - offset) as usize..(gap.end - offset) as usize])
+            };
+            gaps = gaps.into_iter().flat_map(below).collect();
+        }
+        gaps
+    }
+
+    fn extent_at(&self, at: u64) -> Step {
+        let mut end = self.size.max(at);
+        for layer in self.layers() {
+            match layer.pieces(at..end).next() {
+                Some((start, piece)) if start <= at => {
+                    return Step::Known { data: matches!(piece, Piece::Data(_)), end: end.min(start + piece.len()) };
+                }
+                Some((start, _)) => end = start,
+                None => {}
+            }
+            if at >= layer.cut() {
+                return Step::Known { data: false, end };
+            }
+            end = end.min(layer.cut());
+        }
+        Step::Stored { base: self.base.clone(), end }
+    }
+}
+
+/// Whether stored data stands at the start of `range`, and up to where that is so at least.
+fn stored_extent_at(vault: &Vault, base: &Content, range: Range<u64>) -> Result<(bool, u64), TreeError> {
+    let end = range.end;
+    Ok(match base.read_extents(vault, range)?.first() {
+        None => (false, end),
+        Some(Segment::Hole { range }) => (false, range.end.min(end)),
+        Some(Segment::Inline { range, .. } | Segment::Block { range, .. }) => (true, range.end.min(end)),
+    })
+}
+
+impl FrozenFile {
+    /// Seals what was written and gives the content that holds it. O(what was written), each chunk once.
+    pub(crate) fn settle(&self, vault: &Vault) -> Result<Settled, TreeError> {
+        if self.size <= INLINE_BYTES as u64 {
+            let bytes = self.view(vault, 0..self.size)?;
+            if let Some(content) = Content::inline(&bytes) {
+                return Ok(content);
+            }
+        }
+        let mut edits = Vec::new();
+        let mut at = 0;
+        while let Some((start, piece)) = self.layer.pieces(at..self.size).next() {
+            let (from, until) = (start.max(at), (start + piece.len()).min(self.size));
+            match piece {
+                Piece::Hole(_) => {
+                    edits.push(Edit::hole(from..until));
+                    at = until;
+                }
+                Piece::Data(bytes) => {
+                    let window = chunk_around(from, self.size);
+                    let range = self.filled(vault, &window, at)?;
+                    let block = if start == range.start && until == range.end {
+                        vault.put_data(bytes)?
+                    } else {
+                        vault.put_data(&self.view(vault, range.clone())?)?
+                    };
+                    at = range.end;
+                    edits.push(Edit::block(range, block));
+                }
+            }
+        }
+        // What was cut off before it was written again, or left as a hole, must not show what was there.
+        let cut = self.layer.cut();
+        if cut < self.base.size() {
+            return self.base.splice(vault, cut, &[])?.splice(vault, self.size, &edits);
+        }
+        self.base.splice(vault, self.size, &edits)
+    }
+
+    /// The part of a chunk's window, from `at` on, that has anything in it, from the first byte to the last.
+    fn filled(&self, vault: &Vault, window: &Range<u64>, at: u64) -> Result<Range<u64>, TreeError> {
+        let window = window.start.max(at)..window.end;
+        let (mut start, mut end) = (window.end, window.start);
+        for (from, piece) in self.layer.pieces(window.clone()) {
+            if matches!(piece, Piece::Data(_)) {
+                start = start.min(from.max(window.start));
+                end = end.max((from + piece.len()).min(window.end));
+            }
+        }
+        let visible = window.start..window.end.min(self.layer.cut()).max(window.start);
+        for segment in self.base.read_extents(vault, visible)? {
+            if let Segment::Inline { range, .. } | Segment::Block { range, .. } = segment {
+                start = start.min(range.start.max(window.start));
+                end = end.max(range.end.min(window.end));
+            }
+        }
+        Ok(start..end)
+    }
+
+    fn view(&self, vault: &Vault, range: Range<u64>) -> Result<Vec<u8>, TreeError> {
+        let mut out = vec![0; (range.end - range.start) as usize];
+        for gap in self.layer.read(range.start, &mut out) {
+            let target = &mut out[(gap.start - range.start) as usize..(gap.end - range.start) as usize];
+            self.base.read(vault, gap.start, target)?;
+        }
+        Ok(out)
+    }
+}
+
+/// The chunk that an offset is in, as far as the file goes.
+fn chunk_around(offset: u64, size: u64) -> Range<u64> {
+    let start = offset - offset % CHUNK_BYTES;
+    start..(start + CHUNK_BYTES).min(size)
+}

@@ -1,0 +1,236 @@
+//! Writing back: from the changes in memory to a new version of the stored tree.
+//!
+//! Freeze, under the table's lock: take every change, from the root down, as one moment of the file system. Write, without
+//! it: seal content, then directories from the leaves up. Install, under the lock: what was written is the stored tree
+//! now. If writing fails, thaw: the changes are changes again, below what came since, and nothing is lost.
+
+use std::sync::Arc;
+
+use jaxfs_sync::tree::{
+    Body, DirEntry, DirectoryBody, FileId, Kind, Name, Record, SharedInode, Superblock, Target, Tree, TreeError, Vault,
+};
+
+use super::Fs;
+use super::file::{File, Settled};
+use super::table::{Attributes, Ino, Object, Table};
+use crate::errno::FsError;
+use crate::writeback::Durability;
+
+/// What the write-back keeps between two runs.
+#[derive(Debug)]
+pub(super) struct Flusher {
+    /// The newest version that is written.
+    superblock: Superblock,
+    /// It is more than what is committed.
+    uncommitted: bool,
+}
+
+impl Flusher {
+    pub(super) const fn new(superblock: Superblock) -> Self {
+        Self { superblock, uncommitted: false }
+    }
+}
+
+/// An inode at the moment of freezing.
+struct FrozenInode {
+    ino: Ino,
+    id: FileId,
+    attributes: Attributes,
+    nlink: u64,
+    object: FrozenObject,
+}
+
+enum FrozenObject {
+    File(Arc<File>),
+    Directory(DirectoryBody, Vec<(Name, FrozenTarget)>),
+    Other(Body),
+}
+
+enum FrozenTarget {
+    Gone,
+    Shared(FileId, Kind),
+    Inode(FrozenInode),
+}
+
+/// One moment of the file system: all that is not stored yet.
+struct Frozen {
+    root: FrozenInode,
+    shared_base: Tree<SharedInode>,
+    shared: Vec<(FileId, Option<FrozenInode>)>,
+    /// Files without a name: they are sealed only to bound memory.
+    nameless: Vec<Arc<File>>,
+}
+
+/// What writing gave, to be installed in this order: children stand before their directories.
+#[derive(Default)]
+struct Written {
+    files: Vec<(Arc<File>, Settled)>,
+    directories: Vec<(Ino, DirectoryBody)>,
+}
+
+impl Fs {
+    /// Writes all changes back, as durably as asked for. One at a time.
+    pub(super) fn flush(&self, durability: Durability) -> Result<(), FsError> {
+        let mut flusher = self.flusher.lock();
+        let frozen = freeze(&mut self.table.lock());
+        if let Some(frozen) = frozen {
+            let mut written = Written::default();
+            match write(self.vault(), &frozen, &mut written) {
+                Ok(superblock) => {
+                    install(&mut self.table.lock(), written, superblock.inodes.clone());
+                    flusher.uncommitted |= flusher.superblock != superblock;
+                    flusher.superblock = superblock;
+                }
+                Err(error) => {
+                    thaw(&mut self.table.lock(), &frozen);
+                    return Err(error.into());
+                }
+            }
+        }
+        match durability {
+            Durability::Memory => Ok(()),
+            Durability::Durable if !flusher.uncommitted => Ok(()),
+            Durability::Durable => {
+                self.bucket.begin(&flusher.superblock)?.checkpoint()?;
+                flusher.uncommitted = false;
+                Ok(())
+            }
+            Durability::Published => {
+                self.bucket.begin(&flusher.superblock)?.publish()?;
+                flusher.uncommitted = false;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn freeze(table: &mut Table) -> Option<Frozen> {
+    let loose = |table: &Table| -> Vec<Arc<File>> {
+        let files = table.nameless.iter().filter_map(|ino| table.get(*ino)?.file());
+        files.filter(|file| file.is_changed()).cloned().collect()
+    };
+    let nameless = loose(table);
+    if !table.root_changed && table.shared_changes.is_empty() && nameless.is_empty() {
+        return None;
+    }
+    nameless.iter().for_each(|file| {
+        file.freeze();
+    });
+    let changes = table.freeze_shared();
+    let shared = changes.iter().map(|(id, to)| (*id, to.and_then(|ino| freeze_inode(table, ino)))).collect();
+    let root = freeze_inode(table, Ino::ROOT)?;
+    table.freeze_count();
+    Some(Frozen { root, shared_base: table.shared_base.clone(), shared, nameless })
+}
+
+fn freeze_inode(table: &mut Table, ino: Ino) -> Option<FrozenInode> {
+    let inode = table.get(ino)?;
+    let (id, attributes, nlink) = (inode.id, inode.attributes.clone(), inode.nlink);
+    let object = match &inode.object {
+        Object::File(file) => {
+            file.freeze();
+            FrozenObject::File(Arc::clone(file))
+        }
+        Object::Symlink(target) => FrozenObject::Other(Body::Symlink(target.clone())),
+        Object::Special(body) => FrozenObject::Other(body.clone()),
+        Object::Directory(directory) => {
+            let base = directory.base.clone();
+            let changes = table.freeze_directory(ino)?;
+            let targets = changes.iter().map(|(name, to)| (name.clone(), freeze_target(table, *to))).collect();
+            FrozenObject::Directory(base, targets)
+        }
+    };
+    Some(FrozenInode { ino, id, attributes, nlink, object })
+}
+
+fn freeze_target(table: &mut Table, to: Option<Ino>) -> FrozenTarget {
+    let Some(ino) = to else { return FrozenTarget::Gone };
+    match table.get(ino) {
+        Some(inode) if inode.shared => FrozenTarget::Shared(inode.id, inode.kind()),
+        _ => freeze_inode(table, ino).map_or(FrozenTarget::Gone, FrozenTarget::Inode),
+    }
+}
+
+fn write(vault: &Vault, frozen: &Frozen, written: &mut Written) -> Result<Superblock, TreeError> {
+    for file in &frozen.nameless {
+        write_file(vault, file, written)?;
+    }
+    let mut shared = Vec::with_capacity(frozen.shared.len());
+    for (id, inode) in &frozen.shared {
+        let inode = match inode {
+            Some(inode) => Some(SharedInode { record: write_inode(vault, inode, written)?, nlink: inode.nlink }),
+            None => None,
+        };
+        shared.push((*id, inode));
+    }
+    let inodes = frozen.shared_base.apply(vault, shared)?;
+    Ok(Superblock { root: write_inode(vault, &frozen.root, written)?, inodes })
+}
+
+fn write_inode(vault: &Vault, inode: &FrozenInode, written: &mut Written) -> Result<Record, TreeError> {
+    let body = match &inode.object {
+        FrozenObject::File(file) => Body::File(write_file(vault, file, written)?),
+        FrozenObject::Other(body) => body.clone(),
+        FrozenObject::Directory(base, targets) => {
+            let mut changes = Vec::with_capacity(targets.len());
+            for (name, target) in targets {
+                let target = match target {
+                    FrozenTarget::Gone => None,
+                    FrozenTarget::Shared(id, kind) => Some(Target::Shared { id: *id, kind: *kind }),
+                    FrozenTarget::Inode(inode) => Some(Target::Record(Box::new(write_inode(vault, inode, written)?))),
+                };
+                let entry = target.map(|target| DirEntry { name: name.clone(), target });
+                changes.push((name.clone(), entry));
+            }
+            let names = base.apply(vault, changes)?;
+            written.directories.push((inode.ino, names.clone()));
+            Body::Directory(names)
+        }
+    };
+    Ok(inode.attributes.record(inode.id, body))
+}
+
+fn write_file(vault: &Vault, file: &Arc<File>, written: &mut Written) -> Result<Settled, TreeError> {
+    match file.frozen() {
+        Err(unchanged) => Ok(unchanged),
+        Ok(frozen) => {
+            let content = frozen.settle(vault)?;
+            written.files.push((Arc::clone(file), content.clone()));
+            Ok(content)
+        }
+    }
+}
+
+fn install(table: &mut Table, written: Written, shared: Tree<SharedInode>) {
+    for (file, content) in written.files {
+        file.install(content);
+    }
+    for (ino, names) in written.directories {
+        table.install_directory(ino, names);
+    }
+    table.install_shared(shared);
+}
+
+fn thaw(table: &mut Table, frozen: &Frozen) {
+    frozen.nameless.iter().for_each(|file| file.thaw());
+    for inode in frozen.shared.iter().filter_map(|(_, inode)| inode.as_ref()) {
+        thaw_inode(table, inode);
+    }
+    thaw_inode(table, &frozen.root);
+    table.thaw_shared();
+}
+
+fn thaw_inode(table: &mut Table, inode: &FrozenInode) {
+    match &inode.object {
+        FrozenObject::File(file) => file.thaw(),
+        FrozenObject::Other(_) => {}
+        FrozenObject::Directory(_, targets) => {
+            for (_, target) in targets {
+                if let FrozenTarget::Inode(inode) = target {
+                    thaw_inode(table, inode);
+                }
+            }
+            table.thaw_directory(inode.ino);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Open handles: files and directories that programs hold.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::Fs;
+use super::file::File;
+use super::listing::Listing;
+use super::table::Ino;
+use crate::errno::FsError;
+use crate::limits;
+use crate::writeback::Durability;
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) ino: Ino,
+    pub(super) file: Arc<File>,
+    /// Something was written through it.
+    written: AtomicBool,
+}
+
+/// What a handle stands for.
+#[derive(Clone, Debug)]
+enum Open {
+    File(Arc<OpenFile>),
+    Directory(Ino, Arc<Mutex<Listing>>),
+}
+
+/// The open handles of a mount by number.
+#[derive(Debug, Default)]
+pub(super) struct Handles {
+    open: RwLock<HashMap<u64, Open>>,
+    last: AtomicU64,
+}
+
+impl Handles {
+    fn add(&self, open: Open) -> u64 {
+        let handle = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        self.open.write().insert(handle, open);
+        handle
+    }
+}
+
+impl Fs {
+    /// Opens a regular file, and empties it if asked to.
+    pub(crate) fn open(&self, ino: Ino, truncate: bool) -> Result<u64, FsError> {
+        let file = self.file(ino)?;
+        if truncate {
+            file.truncate(0)?;
+        }
+        let mut table = self.table.lock();
+        if truncate {
+            let time = super::now();
+            if let Some(inode) = table.get_mut(ino) {
+                (inode.attributes.mtime, inode.attributes.ctime) = (time, time);
+            }
+            table.touch(ino);
+        }
+        table.opened(ino);
+        drop(table);
+        if truncate {
+            self.changed();
+        }
+        Ok(self.add_file(ino, file))
+    }
+
+    pub(super) fn add_file(&self, ino: Ino, file: Arc<File>) -> u64 {
+        self.handles.add(Open::File(Arc::new(OpenFile { ino, file, written: AtomicBool::new(false) })))
+    }
+
+    /// Opens a directory for listing.
+    pub(crate) fn open_directory(&self, ino: Ino) -> Result<u64, FsError> {
+        let mut table = self.table.lock();
+        table.directory(ino).ok_or(FsError::NotDirectory)?;
+        table.opened(ino);
+        Ok(self.handles.add(Open::Directory(ino, Arc::default())))
+    }
+
+    pub(super) fn file_handle(&self, handle: u64) -> Result<Arc<OpenFile>, FsError> {
+        match self.handles.open.read().get(&handle) {
+            Some(Open::File(open)) => Ok(Arc::clone(open)),
+            _ => Err(FsError::BadHandle),
+        }
+    }
+
+    pub(super) fn directory_handle(&self, handle: u64) -> Result<Arc<Mutex<Listing>>, FsError> {
+        match self.handles.open.read().get(&handle) {
+            Some(Open::Directory(_, listing)) => Ok(Arc::clone(listing)),
+            _ => Err(FsError::BadHandle),
+        }
+    }
+
+    /// Ends a handle.
+    pub(crate) fn release(&self, handle: u64) {
+        let open = self.handles.open.write().remove(&handle);
+        let ino = match open {
+            Some(Open::File(open)) => {
+                if open.written.load(Ordering::Relaxed) {
+                    self.writeback.note(|schedule| schedule.writer_closed(Instant::now()));
+                }
+                open.ino
+            }
+            Some(Open::Directory(ino, _)) => ino,
+            None => return,
+        };
+        self.table.lock().closed(ino);
+    }
+
+    /// Reads from an open file.
+    pub(crate) fn read(&self, handle: u64, offset: u64, len: usize) -> Result<Vec<u8>, FsError> {
+        Ok(self.file_handle(handle)?.file.read(self.vault(), offset, len)?)
+    }
+
+    /// Writes to an open file. With `drop_privileges`, set-id bits and capabilities go, as when another user writes.
+    pub(crate) fn write(&self, handle: u64, offset: u64, data: &[u8], drop_privileges: bool) -> Result<(), FsError> {
+        let open = self.file_handle(handle)?;
+        self.wait_for_room()?;
+        open.file.write(offset, data)?;
+        self.modified(&open, drop_privileges);
+        Ok(())
+    }
+
+    /// Notes that the content of an open file changed.
+    fn modified(&self, open: &OpenFile, drop_privileges: bool) {
+        let time = super::now();
+        let mut table = self.table.lock();
+        if let Some(inode) = table.get_mut(open.ino) {
+            (inode.attributes.mtime, inode.attributes.ctime) = (time, time);
+            if drop_privileges {
+                inode.attributes.drop_privileges();
+            }
+        }
+        table.touch(open.ino);
+        drop(table);
+        let first = !open.written.swap(true, Ordering::Relaxed);
+        self.writeback.note(|schedule| {
+            if first {
+                schedule.writer_opened();
+            }
+            schedule.written(Instant::now());
+        });
+        if self.budget.get() > self.dirty_limit / 2 {
+            self.writeback.relieve();
+        }
+    }
+
+    /// Bounds dirty memory: waits for the write-back if it is behind.
+    pub(super) fn wait_for_room(&self) -> Result<(), FsError> {
+        if self.budget.get() < self.dirty_limit {
+            return Ok(());
+        }
+        self.writeback.wait_until(|| self.budget.get() < self.dirty_limit)
+    }
+
+    /// Has `answer` called once everything written so far is on disk, or can not be brought there.
+    pub(crate) fn when_durable(&self, answer: impl FnOnce(Result<(), FsError>) + Send + 'static) {
+        self.writeback.when(Durability::Durable, answer);
+    }
+
+    /// `fallocate`: space is not set aside, so without a mode it only grows the file.
+    pub(crate) fn allocate(&self, handle: u64, offset: u64, len: u64, mode: i32) -> Result<(), FsError> {
+        let open = self.file_handle(handle)?;
+        let end = offset.checked_add(len).ok_or(FsError::TooLarge)?;
+        let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+        match mode & !libc::FALLOC_FL_KEEP_SIZE {
+            0 if keep_size => return Ok(()),
+            0 => open.file.grow(end)?,
+            libc::FALLOC_FL_PUNCH_HOLE if keep_size => open.file.zero(offset..end, false)?,
+            libc::FALLOC_FL_ZERO_RANGE => open.file.zero(offset..end, !keep_size)?,
+            _ => return Err(FsError::Unsupported),
+        }
+        self.modified(&open, false);
+        Ok(())
+    }
+
+    /// The next data or hole in an open file.
+    pub(crate) fn seek(&self, handle: u64, offset: u64, data: bool) -> Result<u64, FsError> {
+        self.file_handle(handle)?.file.seek(self.vault(), offset, data)
+    }
+
+    /// Copies bytes between open files without sending them through the kernel. Gives how many, at most
+    /// [`limits::COPY_BYTES`].
+    pub(crate) fn copy_range(&self, from: (u64, u64), to: (u64, u64), len: u64) -> Result<u64, FsError> {
+        let (source, target) = (self.file_handle(from.0)?, self.file_handle(to.0)?);
+        self.wait_for_room()?;
+        let bytes = source.file.read(self.vault(), from.1, len.min(limits::COPY_BYTES) as usize)?;
+        if !bytes.is_empty() {
+            target.file.write(to.1, &bytes)?;
+            self.modified(&target, false);
+        }
+        Ok(bytes.len() as u64)
+    }
+
+    pub(super) fn file(&self, ino: Ino) -> Result<Arc<File>, FsError> {
+        let table = self.table.lock();
+        let inode = table.get(ino).ok_or(FsError::NotFound)?;
+        match inode.directory() {
+            Some(_) => Err(FsError::IsDirectory),
+            None => inode.file().cloned().ok_or(FsError::Invalid),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The file system, without FUSE: a bucket's tree with what has changed in it, and the operations on it.
+//!
+//! Locks, in the order in which they are taken: the inode table, then one file's state, then the write-back's state.
+//! None is held while blocks are read, written or sealed; an operation that needs a stored node looks it up first and
+//! checks, under the lock, that what it saw still stands.
+
+mod attributes;
+mod file;
+mod flush;
+mod handles;
+mod listing;
+mod names;
+mod table;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use jaxfs_sync::link::Link;
+use jaxfs_sync::publish::Bucket;
+use jaxfs_sync::tree::{Body, Record, Superblock, Time, Vault};
+use parking_lot::Mutex;
+
+pub(crate) use attributes::{Changed, Stat};
+use file::{DirtyBytes, File};
+use flush::Flusher;
+use handles::Handles;
+pub(crate) use listing::Listed;
+pub(crate) use names::{New, OnTarget};
+pub(crate) use table::Ino;
+use table::{Object, Table};
+
+use crate::Owner;
+use crate::errno::FsError;
+use crate::writeback::{Durability, Writeback};
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// Room on a disk, in blocks of `block_bytes`, and in files.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Space {
+    pub(crate) block_bytes: u32,
+    pub(crate) blocks: u64,
+    pub(crate) free: u64,
+    pub(crate) available: u64,
+    pub(crate) files: u64,
+    pub(crate) files_free: u64,
+}
+
+/// A bucket as a file system.
+pub(crate) struct Fs {
+    bucket: Arc<Bucket>,
+    owner: Owner,
+    table: Mutex<Table>,
+    handles: Handles,
+    budget: Arc<DirtyBytes>,
+    dirty_limit: usize,
+    writeback: Arc<Writeback>,
+    flusher: Mutex<Flusher>,
+}
+
+impl Fs {
+    /// The bucket's newest state on this machine, published or not.
+    pub(crate) fn new(bucket: Arc<Bucket>, owner: Owner, dirty_limit: usize) -> Result<Self, FsError> {
+        let superblock = bucket.superblock()?;
+        let budget = Arc::new(DirtyBytes::default());
+        let Superblock { root, inodes } = &superblock;
+        let table = Table::new(root, inodes.clone(), |record| object(record, &budget));
+        Ok(Self {
+            table: Mutex::new(table),
+            handles: Handles::default(),
+            writeback: Arc::new(Writeback::new()),
+            flusher: Mutex::new(Flusher::new(superblock)),
+            bucket,
+            owner,
+            budget,
+            dirty_limit,
+        })
+    }
+
+    fn vault(&self) -> &Vault {
+        self.bucket.vault()
+    }
+
+    /// The thread that publishes, to be run by whoever mounts.
+    pub(crate) fn write_back(&self) {
+        self.writeback.run(|durability| self.flush(durability), || self.budget.get() > self.dirty_limit / 2);
+    }
+
+    /// Waits until everything written so far is published, at most for `limit`; `None` if that was too short.
+    pub(crate) fn publish(&self, limit: Duration) -> Option<Result<Link, FsError>> {
+        let done = self.writeback.wait_for(Durability::Published, limit)?;
+        Some(done.map(|()| self.bucket.head()))
+    }
+
+    /// Space on the disk that the bucket is stored on.
+    pub(crate) fn space(&self) -> Result<Space, FsError> {
+        let disk = rustix::fs::statvfs(self.bucket.dir()).map_err(|_| FsError::Io)?;
+        Ok(Space {
+            block_bytes: disk.f_frsize.try_into().unwrap_or(4096),
+            blocks: disk.f_blocks,
+            free: disk.f_bfree,
+            available: disk.f_bavail,
+            files: disk.f_files,
+            files_free: disk.f_ffree,
+        })
+    }
+
+    /// Ends the write-back thread after one last attempt to publish.
+    pub(crate) fn stop(&self) {
+        self.writeback.stop();
+    }
+
+    /// Names changed and not being written back yet, bytes of dirty extents, and what went wrong last.
+    pub(crate) fn pending(&self) -> (u64, u64, Option<FsError>) {
+        let changed = self.table.lock().changed();
+        (changed, self.budget.get() as u64, self.writeback.trouble())
+    }
+
+    /// How many inodes are in memory.
+    pub(crate) fn inodes(&self) -> usize {
+        self.table.lock().len()
+    }
+
+    /// What a stored record is in memory.
+    fn object(&self, record: &Record) -> Object {
+        object(record, &self.budget)
+    }
+
+    /// Tells the write-back that a name or an attribute changed.
+    fn changed(&self) {
+        self.writeback.note(|schedule| schedule.changed(Instant::now()));
+    }
+}
+
+fn object(record: &Record, budget: &Arc<DirtyBytes>) -> Object {
+    match &record.body {
+        Body::Directory(base) => Object::Directory(table::Directory::new(base.clone())),
+        Body::File(content) => Object::File(Arc::new(File::new(content.clone(), Arc::clone(budget)))),
+        Body::Symlink(target) => Object::Symlink(target.clone()),
+        special => Object::Special(special.clone()),
+    }
+}
+
+/// The time of day.
+fn now() -> Time {
+    time_of(SystemTime::now())
+}
+
+/// A system time as a record has it.
+pub(crate) fn time_of(time: SystemTime) -> Time {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => Time { secs: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanos: since.subsec_nanos() },
+        Err(before) => {
+            let before = before.duration();
+            let whole = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+            match before.subsec_nanos() {
+                0 => Time { secs: -whole, nanos: 0 },
+                nanos => Time { secs: -whole - 1, nanos: 1_000_000_000 - nanos },
+            }
+        }
+    }
+}

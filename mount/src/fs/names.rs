@@ -1,0 +1,411 @@
+//! Names: looking them up, making, linking, moving and removing them.
+//!
+//! Every operation resolves the names that it is about first. What is stored is read without a lock, and what was read is
+//! good for as long as the tree that it was read from is the directory's; then the operation happens in one step.
+
+use std::sync::Arc;
+
+use jaxfs_sync::tree::{Body, Content, DirectoryBody, FileId, Kind, Name, SharedInode, Target, Tree};
+use parking_lot::MutexGuard;
+
+use super::attributes::Stat;
+use super::file::File;
+use super::table::{Attributes, Directory, Ino, Links, Object, Table};
+use super::{Caller, Fs, now};
+use crate::errno::FsError;
+use crate::limits;
+
+const S_ISGID: u16 = 0o2000;
+
+/// A name in a directory.
+type Place<'a> = (Ino, &'a Name);
+
+/// What the stored trees say of a name: good while `directory` is the directory's tree, and `inodes` the table's.
+struct Stored {
+    directory: DirectoryBody,
+    target: Option<Target>,
+    /// The record of a shared inode, and the tree that it is from.
+    shared: Option<(Tree<SharedInode>, Option<SharedInode>)>,
+}
+
+/// What a name leads to, as far as memory says.
+enum Resolved {
+    Known(Option<Ino>),
+    /// The stored directory has to be asked.
+    Ask(DirectoryBody),
+    /// The stored table of shared inodes has to be asked for a file.
+    AskShared(FileId, Tree<SharedInode>),
+}
+
+/// What is to be made under a name.
+pub(crate) enum New<'a> {
+    File,
+    Directory,
+    Symlink(&'a [u8]),
+    Special(Body),
+}
+
+/// What a rename does with a name that exists.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OnTarget {
+    Replace,
+    Refuse,
+    Exchange,
+}
+
+impl Fs {
+    /// Looks a name up for the kernel, which then holds one lookup more. `None` if there is no such name.
+    pub(crate) fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Option<Stat>, FsError> {
+        let name = checked(name)?;
+        let (mut table, [found]) = self.resolve([(parent, &name)])?;
+        found.map(|ino| self.reply(&mut table, ino)).transpose()
+    }
+
+    /// Makes something new under a free name. The kernel then holds one lookup of it.
+    pub(crate) fn make(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        mode: u32,
+        new: New<'_>,
+        caller: Caller,
+    ) -> Result<Stat, FsError> {
+        self.make_under(parent, name, mode, new, caller).map(|(stat, _)| stat)
+    }
+
+    /// Makes a file and opens it. Gives the handle too.
+    pub(crate) fn create(&self, parent: Ino, name: &[u8], mode: u32, caller: Caller) -> Result<(Stat, u64), FsError> {
+        let (stat, object) = self.make_under(parent, name, mode, New::File, caller)?;
+        let file = object.ok_or(FsError::Io)?;
+        self.table.lock().opened(stat.ino);
+        Ok((stat, self.add_file(stat.ino, file)))
+    }
+
+    fn make_under(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        mode: u32,
+        new: New<'_>,
+        caller: Caller,
+    ) -> Result<(Stat, Option<Arc<File>>), FsError> {
+        let name = free_name(parent, name)?;
+        let body = match new {
+            New::File => Body::File(Content::empty()),
+            New::Directory => Body::empty_directory(),
+            New::Symlink(target) => symlink(target)?,
+            New::Special(body) => body,
+        };
+        let (mut table, [existing]) = self.resolve([(parent, &name)])?;
+        if existing.is_some() {
+            return Err(FsError::Exists);
+        }
+        let above = table.get(parent).ok_or(FsError::NotFound)?;
+        if above.nlink == 0 {
+            return Err(FsError::NotFound);
+        }
+        let time = now();
+        let inherits = above.attributes.mode & S_ISGID != 0;
+        let mut attributes = Attributes {
+            mode: (mode & 0o7777) as u16,
+            uid: caller.uid,
+            gid: if inherits { above.attributes.gid } else { caller.gid },
+            mtime: time,
+            ctime: time,
+            btime: time,
+            atime: None,
+            xattrs: Arc::default(),
+        };
+        if inherits && body.kind() == Kind::Directory {
+            attributes.mode |= S_ISGID;
+        }
+        let record = attributes.record(FileId::random(), body);
+        let ino = table.load(&record, Links::Home(parent, name.clone()), |record| self.object(record));
+        table.add_name(parent, name, ino);
+        touch_times(&mut table, parent, true);
+        let file = table.get(ino).and_then(|inode| inode.file().cloned());
+        let stat = self.reply(&mut table, ino)?;
+        drop(table);
+        self.changed();
+        Ok((stat, file))
+    }
+
+    /// Gives a file one more name. The kernel then holds one more lookup of it.
+    pub(crate) fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Stat, FsError> {
+        let name = free_name(parent, name)?;
+        let (mut table, [existing]) = self.resolve([(parent, &name)])?;
+        if existing.is_some() {
+            return Err(FsError::Exists);
+        }
+        let inode = table.get(ino).ok_or(FsError::NotFound)?;
+        if inode.kind() == Kind::Directory {
+            return Err(FsError::NotPermitted);
+        }
+        if inode.nlink == 0 {
+            return Err(FsError::NotFound);
+        }
+        if inode.nlink >= limits::LINKS {
+            return Err(FsError::TooManyLinks);
+        }
+        table.link(ino);
+        table.add_name(parent, name, ino);
+        touch_times(&mut table, ino, false);
+        touch_times(&mut table, parent, true);
+        let stat = self.reply(&mut table, ino)?;
+        drop(table);
+        self.changed();
+        Ok(stat)
+    }
+
+    /// Removes the name of a file.
+    pub(crate) fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
+        self.remove(parent, name, |directory| if directory.is_some() { Err(FsError::IsDirectory) } else { Ok(()) })
+    }
+
+    /// Removes an empty directory.
+    pub(crate) fn remove_directory(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
+        self.remove(parent, name, |directory| match directory {
+            None => Err(FsError::NotDirectory),
+            Some(directory) if directory.entries > 0 => Err(FsError::NotEmpty),
+            Some(_) => Ok(()),
+        })
+    }
+
+    fn remove(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        check: impl Fn(Option<&Directory>) -> Result<(), FsError>,
+    ) -> Result<(), FsError> {
+        let name = checked(name)?;
+        let (mut table, [found]) = self.resolve([(parent, &name)])?;
+        let ino = found.ok_or(FsError::NotFound)?;
+        check(table.directory(ino))?;
+        remove_link(&mut table, parent, &name, ino);
+        touch_times(&mut table, parent, true);
+        drop(table);
+        self.changed();
+        Ok(())
+    }
+
+    /// Moves a name.
+    pub(crate) fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), on_target: OnTarget) -> Result<(), FsError> {
+        let (from, from_name) = (from.0, checked(from.1)?);
+        let (to, to_name) = (to.0, free_name(to.0, to.1)?);
+        let (mut table, [source, target]) = self.resolve([(from, &from_name), (to, &to_name)])?;
+        let source = source.ok_or(FsError::NotFound)?;
+        if table.get(to).is_none_or(|inode| inode.nlink == 0) {
+            return Err(FsError::NotFound);
+        }
+        match (target, on_target) {
+            (Some(_), OnTarget::Refuse) => return Err(FsError::Exists),
+            (None, OnTarget::Exchange) => return Err(FsError::NotFound),
+            (Some(target), _) if target == source => return Ok(()),
+            _ => {}
+        }
+        below_itself(&table, source, to)?;
+        if on_target == OnTarget::Replace
+            && let Some(target) = target
+        {
+            replaceable(&table, source, target)?;
+            remove_link(&mut table, to, &to_name, target);
+        }
+        let exchanged = target.filter(|_| on_target == OnTarget::Exchange);
+        if let Some(target) = exchanged {
+            below_itself(&table, target, from)?;
+            table.pin(target);
+            table.remove_name(to, &to_name, target);
+        }
+        table.pin(source);
+        table.remove_name(from, &from_name, source);
+        table.add_name(to, to_name, source);
+        table.unpin(source);
+        if let Some(target) = exchanged {
+            table.add_name(from, from_name, target);
+            touch_times(&mut table, target, false);
+            table.unpin(target);
+        }
+        touch_times(&mut table, source, false);
+        touch_times(&mut table, from, true);
+        touch_times(&mut table, to, true);
+        drop(table);
+        self.changed();
+        Ok(())
+    }
+
+    /// The target of a symbolic link.
+    pub(crate) fn read_link(&self, ino: Ino) -> Result<Box<[u8]>, FsError> {
+        match self.table.lock().get(ino).map(|inode| &inode.object) {
+            Some(Object::Symlink(target)) => Ok(target.clone()),
+            Some(_) => Err(FsError::Invalid),
+            None => Err(FsError::NotFound),
+        }
+    }
+
+    /// The kernel dropped lookups that it was given.
+    pub(crate) fn forget(&self, ino: Ino, count: u64) {
+        self.table.lock().forget(ino, count);
+    }
+
+    /// Finds what names lead to, brings it into memory, and gives the table with it, unchanged since.
+    ///
+    /// What is found is in the table as long as the guard is held, and longer only if it is made to be.
+    fn resolve<const N: usize>(
+        &self,
+        places: [Place<'_>; N],
+    ) -> Result<(MutexGuard<'_, Table>, [Option<Ino>; N]), FsError> {
+        let mut stored: [Option<Stored>; N] = [const { None }; N];
+        loop {
+            let mut table = self.table.lock();
+            let mut found = [None; N];
+            let mut asked = None;
+            for (at, place) in places.iter().enumerate() {
+                match self.resolve_in(&mut table, *place, stored[at].as_ref())? {
+                    Resolved::Known(ino) => found[at] = ino,
+                    question => asked = Some((at, question)),
+                }
+            }
+            let Some((at, question)) = asked else { return Ok((table, found)) };
+            drop(table);
+            self.ask(question, places[at].1, &mut stored[at])?;
+        }
+    }
+
+    /// Reads what a resolution lacks from the stored trees.
+    fn ask(&self, question: Resolved, name: &Name, stored: &mut Option<Stored>) -> Result<(), FsError> {
+        match question {
+            Resolved::Known(_) => {}
+            Resolved::Ask(directory) => {
+                let target = directory.lookup(self.vault(), name)?;
+                *stored = Some(Stored { directory, target, shared: None });
+            }
+            Resolved::AskShared(id, inodes) => {
+                let inode = inodes.get(self.vault(), &id)?;
+                if let Some(stored) = stored {
+                    stored.shared = Some((inodes, inode));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn resolve_in(
+        &self,
+        table: &mut Table,
+        (parent, name): Place<'_>,
+        stored: Option<&Stored>,
+    ) -> Result<Resolved, FsError> {
+        let directory = table.directory(parent).ok_or(FsError::NotDirectory)?;
+        if let Some(changed) = directory.changed(name) {
+            return Ok(Resolved::Known(changed));
+        }
+        if directory.base.is_empty() {
+            return Ok(Resolved::Known(None));
+        }
+        let Some(stored) = stored.filter(|stored| stored.directory == directory.base) else {
+            return Ok(Resolved::Ask(directory.base.clone()));
+        };
+        match &stored.target {
+            None => Ok(Resolved::Known(None)),
+            Some(Target::Record(record)) => {
+                let links = Links::Home(parent, name.clone());
+                Ok(Resolved::Known(Some(table.load(record, links, |record| self.object(record)))))
+            }
+            Some(Target::Shared { id, .. }) => self.resolve_shared(table, *id, stored.shared.as_ref()),
+        }
+    }
+
+    fn resolve_shared(
+        &self,
+        table: &mut Table,
+        id: FileId,
+        stored: Option<&(Tree<SharedInode>, Option<SharedInode>)>,
+    ) -> Result<Resolved, FsError> {
+        if let Ok(ino) = table.find(id) {
+            return Ok(Resolved::Known(Some(ino)));
+        }
+        let Some((_, inode)) = stored.filter(|(inodes, _)| *inodes == table.shared_base) else {
+            return Ok(Resolved::AskShared(id, table.shared_base.clone()));
+        };
+        let Some(inode) = inode else {
+            tracing::error!("a name leads to a file that is not in the table of shared inodes");
+            return Err(FsError::Io);
+        };
+        let links = Links::Shared(inode.nlink);
+        Ok(Resolved::Known(Some(table.load(&inode.record, links, |record| self.object(record)))))
+    }
+
+    /// Counts a lookup and describes the inode.
+    fn reply(&self, table: &mut Table, ino: Ino) -> Result<Stat, FsError> {
+        table.looked_up(ino, 1);
+        self.stat(table, ino)
+    }
+}
+
+/// A name as a directory can have it.
+fn checked(name: &[u8]) -> Result<Name, FsError> {
+    use jaxfs_sync::tree::BadName;
+    Name::new(name).map_err(|bad| match bad {
+        BadName::TooLong => FsError::NameTooLong,
+        BadName::Empty | BadName::Reserved => FsError::Invalid,
+    })
+}
+
+/// A name that may be given to something. Two names in the root are kept for the folders that show other versions.
+fn free_name(parent: Ino, name: &[u8]) -> Result<Name, FsError> {
+    if parent == Ino::ROOT && limits::RESERVED_NAMES.contains(&name) {
+        return Err(FsError::NotPermitted);
+    }
+    checked(name)
+}
+
+fn symlink(target: &[u8]) -> Result<Body, FsError> {
+    match target.len() {
+        0 => Err(FsError::NotFound),
+        len if len > jaxfs_sync::limits::SYMLINK_BYTES => Err(FsError::NameTooLong),
+        _ => Ok(Body::Symlink(target.into())),
+    }
+}
+
+fn remove_link(table: &mut Table, parent: Ino, name: &Name, ino: Ino) {
+    touch_times(table, ino, false);
+    // The name may be all that holds it.
+    table.pin(ino);
+    table.remove_name(parent, name, ino);
+    table.unlink(ino);
+    table.unpin(ino);
+}
+
+/// Sets ctime, and mtime too where entries or content changed, and marks the inode.
+fn touch_times(table: &mut Table, ino: Ino, modified: bool) {
+    let time = now();
+    if let Some(inode) = table.get_mut(ino) {
+        inode.attributes.ctime = time;
+        if modified {
+            inode.attributes.mtime = time;
+        }
+    }
+    table.touch(ino);
+}
+
+/// A directory can not move below itself.
+fn below_itself(table: &Table, moved: Ino, to: Ino) -> Result<(), FsError> {
+    let mut at = Some(to);
+    while let Some(ino) = at {
+        if ino == moved {
+            return Err(FsError::Invalid);
+        }
+        at = table.get(ino).and_then(|inode| inode.home.as_ref()).map(|(parent, _)| *parent);
+    }
+    Ok(())
+}
+
+/// Whether a rename may replace `target` by `source`.
+fn replaceable(table: &Table, source: Ino, target: Ino) -> Result<(), FsError> {
+    match (table.directory(source), table.directory(target)) {
+        (Some(_), None) => Err(FsError::NotDirectory),
+        (None, Some(_)) => Err(FsError::IsDirectory),
+        (Some(_), Some(directory)) if directory.entries > 0 => Err(FsError::NotEmpty),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,470 @@
+//! The border to the kernel: requests are translated, one call is made, the answer is translated back.
+//!
+//! Everything local is answered on the thread that read the request: another thread would cost a wake-up. Only what waits
+//! for the disk (`fsync`) is answered elsewhere.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fuser::{
+    CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
+};
+use jaxfs_sync::tree::{Body, Kind, Time};
+
+use crate::errno::FsError;
+use crate::fs::{Caller, Changed, Fs, Ino, Listed, New, OnTarget, Stat, time_of};
+use crate::limits;
+
+/// Inode numbers are never used again for something else while the kernel knows them.
+const GENERATION: Generation = Generation(0);
+
+/// The file system as fuser calls it.
+pub(crate) struct Border {
+    pub(crate) fs: Arc<Fs>,
+}
+
+/// Answers with the value or the error.
+macro_rules! answer {
+    ($reply:ident, $result:expr, |$value:pat_param| $then:expr) => {
+        match $result {
+            Ok($value) => $then,
+            Err(error) => $reply.error(error.errno()),
+        }
+    };
+}
+
+impl Filesystem for Border {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let wanted = InitFlags::FUSE_ASYNC_READ
+            | InitFlags::FUSE_ATOMIC_O_TRUNC
+            | InitFlags::FUSE_BIG_WRITES
+            | InitFlags::FUSE_DO_READDIRPLUS
+            | InitFlags::FUSE_READDIRPLUS_AUTO
+            | InitFlags::FUSE_PARALLEL_DIROPS
+            | InitFlags::FUSE_CACHE_SYMLINKS
+            | InitFlags::FUSE_EXPLICIT_INVAL_DATA;
+        let offered = config.capabilities();
+        if let Err(missing) = config.add_capabilities(wanted & offered) {
+            tracing::debug!(?missing, "the kernel refuses what it offered");
+        }
+        for (what, result) in [
+            ("write size", config.set_max_write(limits::WRITE_BYTES)),
+            ("readahead", config.set_max_readahead(limits::WRITE_BYTES)),
+        ] {
+            if let Err(nearest) = result {
+                tracing::debug!(what, nearest, "the kernel's limit is lower");
+            }
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        answer!(reply, self.fs.lookup(ino(parent), name.as_bytes()), |found| match found {
+            Some(stat) => reply.entry(&limits::TTL, &attr(&stat), GENERATION),
+            None => reply.entry(&limits::TTL, &absent(), GENERATION),
+        });
+    }
+
+    fn forget(&self, _req: &Request, node: INodeNo, nlookup: u64) {
+        self.fs.forget(ino(node), nlookup);
+    }
+
+    fn getattr(&self, _req: &Request, node: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        answer!(reply, self.fs.attributes(ino(node)), |stat| reply.attr(&limits::TTL, &attr(&stat)));
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        node: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<fuser::BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let changed = Changed {
+            mode: mode.map(|mode| (mode & 0o7777) as u16),
+            uid,
+            gid,
+            size,
+            atime: atime.map(time_or_now),
+            mtime: mtime.map(time_or_now),
+        };
+        let result = self.fs.set_attributes(ino(node), changed, caller(req));
+        answer!(reply, result, |stat| reply.attr(&limits::TTL, &attr(&stat)));
+    }
+
+    fn readlink(&self, _req: &Request, node: INodeNo, reply: ReplyData) {
+        answer!(reply, self.fs.read_link(ino(node)), |target| reply.data(&target));
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let new = match mode & libc::S_IFMT {
+            libc::S_IFREG | 0 => New::File,
+            libc::S_IFIFO => New::Special(Body::Fifo),
+            libc::S_IFSOCK => New::Special(Body::Socket),
+            libc::S_IFCHR => New::Special(Body::CharDevice(rdev.into())),
+            libc::S_IFBLK => New::Special(Body::BlockDevice(rdev.into())),
+            _ => return reply.error(Errno::EINVAL),
+        };
+        self.make(req, parent, name, mode, new, reply);
+    }
+
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        self.make(req, parent, name, mode, New::Directory, reply);
+    }
+
+    fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        self.make(req, parent, name, 0o777, New::Symlink(target.as_os_str().as_bytes()), reply);
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer!(reply, self.fs.unlink(ino(parent), name.as_bytes()), |()| reply.ok());
+    }
+
+    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer!(reply, self.fs.remove_directory(ino(parent), name.as_bytes()), |()| reply.ok());
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let on_target = match flags {
+            flags if flags.is_empty() => OnTarget::Replace,
+            RenameFlags::RENAME_NOREPLACE => OnTarget::Refuse,
+            RenameFlags::RENAME_EXCHANGE => OnTarget::Exchange,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let (from, to) = ((ino(parent), name.as_bytes()), (ino(newparent), newname.as_bytes()));
+        answer!(reply, self.fs.rename(from, to, on_target), |()| reply.ok());
+    }
+
+    fn link(&self, _req: &Request, node: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
+        let result = self.fs.link(ino(node), ino(newparent), newname.as_bytes());
+        answer!(reply, result, |stat| reply.entry(&limits::TTL, &attr(&stat), GENERATION));
+    }
+
+    fn open(&self, _req: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let truncate = flags.0 & libc::O_TRUNC != 0;
+        answer!(reply, self.fs.open(ino(node), truncate), |handle| reply.opened(FileHandle(handle), file_flags()));
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let result = self.fs.create(ino(parent), name.as_bytes(), mode, caller(req));
+        answer!(reply, result, |(stat, handle)| {
+            reply.created(&limits::TTL, &attr(&stat), GENERATION, FileHandle(handle), file_flags());
+        });
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        answer!(reply, self.fs.read(fh.0, offset, size as usize), |data| reply.data(&data));
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let drop_privileges = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let result = self.fs.write(fh.0, offset, data, drop_privileges);
+        answer!(reply, result, |()| reply.written(data.len() as u32));
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.fs.release(fh.0);
+        reply.ok();
+    }
+
+    fn fsync(&self, _req: &Request, _node: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.sync(reply);
+    }
+
+    fn fsyncdir(&self, _req: &Request, _node: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.sync(reply);
+    }
+
+    fn opendir(&self, _req: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let flags = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
+        answer!(reply, self.fs.open_directory(ino(node)), |handle| reply.opened(FileHandle(handle), flags));
+    }
+
+    fn readdir(&self, _req: &Request, node: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let result = self.fs.list(ino(node), fh.0, offset, false, |listed| {
+            reply.add(INodeNo(listed.ino.0), listed.offset, file_type(listed.kind), OsStr::from_bytes(&listed.name))
+        });
+        answer!(reply, result, |()| reply.ok());
+    }
+
+    fn readdirplus(&self, _req: &Request, node: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+        let result = self.fs.list(ino(node), fh.0, offset, true, |listed| {
+            let (number, name) = (INodeNo(listed.ino.0), OsStr::from_bytes(&listed.name));
+            reply.add(number, listed.offset, name, &limits::TTL, &listed_attr(listed), GENERATION)
+        });
+        answer!(reply, result, |()| reply.ok());
+    }
+
+    fn releasedir(&self, _req: &Request, _node: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        self.fs.release(fh.0);
+        reply.ok();
+    }
+
+    fn statfs(&self, _req: &Request, _node: INodeNo, reply: ReplyStatfs) {
+        answer!(reply, self.fs.space(), |space| reply.statfs(
+            space.blocks,
+            space.free,
+            space.available,
+            space.files,
+            space.files_free,
+            space.block_bytes,
+            jaxfs_sync::limits::NAME_BYTES as u32,
+            space.block_bytes,
+        ));
+    }
+
+    fn setxattr(
+        &self,
+        _req: &Request,
+        node: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let exists = match flags {
+            libc::XATTR_CREATE => Some(false),
+            libc::XATTR_REPLACE => Some(true),
+            _ => None,
+        };
+        answer!(reply, self.fs.set_xattr(ino(node), name.as_bytes(), value, exists), |()| reply.ok());
+    }
+
+    fn getxattr(&self, _req: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        answer!(reply, self.fs.xattr(ino(node), name.as_bytes()), |value| sized(&value, size, reply));
+    }
+
+    fn listxattr(&self, _req: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
+        answer!(reply, self.fs.xattr_names(ino(node)), |names| sized(&names, size, reply));
+    }
+
+    fn removexattr(&self, _req: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        answer!(reply, self.fs.remove_xattr(ino(node), name.as_bytes()), |()| reply.ok());
+    }
+
+    fn fallocate(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        answer!(reply, self.fs.allocate(fh.0, offset, length, mode), |()| reply.ok());
+    }
+
+    fn lseek(&self, _req: &Request, _node: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let data = match whence {
+            libc::SEEK_DATA => true,
+            libc::SEEK_HOLE => false,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
+        answer!(reply, self.fs.seek(fh.0, offset, data), |found| reply.offset(found as i64));
+    }
+
+    fn copy_file_range(
+        &self,
+        _req: &Request,
+        _ino_in: INodeNo,
+        fh_in: FileHandle,
+        offset_in: u64,
+        _ino_out: INodeNo,
+        fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let result = self.fs.copy_range((fh_in.0, offset_in), (fh_out.0, offset_out), len);
+        answer!(reply, result, |copied| reply.written(copied as u32));
+    }
+}
+
+impl Border {
+    fn make(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, new: New<'_>, reply: ReplyEntry) {
+        let result = self.fs.make(ino(parent), name.as_bytes(), mode, new, caller(req));
+        answer!(reply, result, |stat| reply.entry(&limits::TTL, &attr(&stat), GENERATION));
+    }
+
+    /// Is answered by the write-back thread, so that other requests are answered meanwhile and share the commit.
+    fn sync(&self, reply: ReplyEmpty) {
+        self.fs.when_durable(move |result| answer!(reply, result, |()| reply.ok()));
+    }
+}
+
+const fn ino(node: INodeNo) -> Ino {
+    Ino(node.0)
+}
+
+fn caller(req: &Request) -> Caller {
+    Caller { uid: req.uid(), gid: req.gid() }
+}
+
+fn time_or_now(time: TimeOrNow) -> Time {
+    match time {
+        TimeOrNow::SpecificTime(time) => time_of(time),
+        TimeOrNow::Now => time_of(SystemTime::now()),
+    }
+}
+
+fn system_time(time: Time) -> SystemTime {
+    let whole = Duration::from_secs(time.secs.unsigned_abs());
+    let start = if time.secs < 0 { UNIX_EPOCH.checked_sub(whole) } else { UNIX_EPOCH.checked_add(whole) };
+    start.and_then(|start| start.checked_add(Duration::from_nanos(time.nanos.into()))).unwrap_or(UNIX_EPOCH)
+}
+
+const fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::File => FileType::RegularFile,
+        Kind::Directory => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
+        Kind::Fifo => FileType::NamedPipe,
+        Kind::Socket => FileType::Socket,
+        Kind::CharDevice => FileType::CharDevice,
+        Kind::BlockDevice => FileType::BlockDevice,
+    }
+}
+
+fn attr(stat: &Stat) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(stat.ino.0),
+        size: stat.size,
+        blocks: stat.blocks,
+        atime: system_time(stat.atime),
+        mtime: system_time(stat.mtime),
+        ctime: system_time(stat.ctime),
+        crtime: system_time(stat.btime),
+        kind: file_type(stat.kind),
+        perm: stat.mode,
+        nlink: stat.nlink.try_into().unwrap_or(u32::MAX),
+        uid: stat.uid,
+        gid: stat.gid,
+        rdev: stat.rdev.try_into().unwrap_or(0),
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+/// Node id 0: the kernel remembers that there is nothing.
+fn absent() -> FileAttr {
+    nothing(FileType::RegularFile)
+}
+
+/// An entry without attributes: with node id 0 the kernel takes the name and the type, and asks when it wants more.
+fn listed_attr(listed: &Listed) -> FileAttr {
+    listed.stat.as_ref().map_or_else(|| nothing(file_type(listed.kind)), attr)
+}
+
+fn nothing(kind: FileType) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 0,
+        flags: 0,
+    }
+}
+
+/// Nobody but this machine's kernel changes a file behind an open handle, so its pages stay; and nothing is to be done at
+/// `close` that `release` does not do.
+fn file_flags() -> FopenFlags {
+    FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH
+}
+
+/// Answers a request for an attribute: its size, if that is asked for, or its value, if there is room.
+fn sized(value: &[u8], room: u32, reply: ReplyXattr) {
+    match room {
+        0 => reply.size(value.len() as u32),
+        room if value.len() > room as usize => reply.error(FsError::Range.errno()),
+        _ => reply.data(value),
+    }
+}

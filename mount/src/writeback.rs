@@ -1,0 +1,259 @@
+//! The thread that writes back, and those who wait for it.
+//!
+//! All sealing and committing happens on this one thread, so that any number of callers of `fsync` share a commit. It
+//! wakes when the schedule says so, when dirty memory runs high, and when someone waits.
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::errno::FsError;
+use crate::schedule::Schedule;
+
+/// How far a write-back goes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Durability {
+    /// Sealed, and out of memory. A crash loses it.
+    Memory,
+    /// On disk: found again after a power cut.
+    Durable,
+    /// In a manifest of the chain, on disk.
+    Published,
+}
+
+/// What is told to who waits for a run.
+type Answer = Box<dyn FnOnce(Result<(), FsError>) + Send>;
+
+struct State {
+    schedule: Schedule,
+    /// Who waits for a run that has not begun, and how far it has to go.
+    waiting: Vec<(Durability, Answer)>,
+    /// Runs that ended, and how the last one did.
+    ended: u64,
+    outcome: Result<(), FsError>,
+    relief: bool,
+    stop: bool,
+    stopped: bool,
+}
+
+/// Where operations and the write-back thread meet.
+pub(crate) struct Writeback {
+    state: Mutex<State>,
+    wake: Condvar,
+    done: Condvar,
+}
+
+impl Writeback {
+    pub(crate) const fn new() -> Self {
+        let state = State {
+            schedule: Schedule::new(),
+            waiting: Vec::new(),
+            ended: 0,
+            outcome: Ok(()),
+            relief: false,
+            stop: false,
+            stopped: false,
+        };
+        Self { state: Mutex::new(state), wake: Condvar::new(), done: Condvar::new() }
+    }
+
+    /// Tells the schedule what happened.
+    pub(crate) fn note(&self, event: impl FnOnce(&mut Schedule)) {
+        let mut state = self.state.lock();
+        let before = state.schedule.due();
+        event(&mut state.schedule);
+        let after = state.schedule.due();
+        // The thread sleeps until `before`; only an earlier time is news to it.
+        if after.is_some_and(|after| before.is_none_or(|before| after < before)) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Asks for memory to be freed soon.
+    pub(crate) fn relieve(&self) {
+        let mut state = self.state.lock();
+        if !std::mem::replace(&mut state.relief, true) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Has `answer` called after a run that begins from now on and goes at least this far.
+    pub(crate) fn when(&self, durability: Durability, answer: impl FnOnce(Result<(), FsError>) + Send + 'static) {
+        let mut state = self.state.lock();
+        if state.stopped {
+            drop(state);
+            return answer(Err(FsError::Io));
+        }
+        state.waiting.push((durability, Box::new(answer)));
+        self.wake.notify_one();
+    }
+
+    /// Waits for such a run, at most for `limit`. `None` if that was too short.
+    pub(crate) fn wait_for(&self, durability: Durability, limit: Duration) -> Option<Result<(), FsError>> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.when(durability, move |result| {
+            // Who gave up waiting does not hear.
+            let _unheard = answer.send(result);
+        });
+        answered.recv_timeout(limit).ok()
+    }
+
+    /// Waits until `ready`, which runs of the write-back bring about; their failure ends the wait.
+    pub(crate) fn wait_until(&self, ready: impl Fn() -> bool) -> Result<(), FsError> {
+        let mut state = self.state.lock();
+        while !ready() {
+            if state.stopped {
+                return Err(FsError::Io);
+            }
+            // The run that is under way may have begun before what has to go was written.
+            let enough = state.ended + 2;
+            while state.ended < enough && !state.stopped && !ready() {
+                state.relief = true;
+                self.wake.notify_one();
+                self.done.wait(&mut state);
+            }
+            if !ready() {
+                state.outcome?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the last run failed with, if it did.
+    pub(crate) fn trouble(&self) -> Option<FsError> {
+        self.state.lock().outcome.err()
+    }
+
+    /// Ends the thread after one last run.
+    pub(crate) fn stop(&self) {
+        let mut state = self.state.lock();
+        state.stop = true;
+        self.wake.notify_one();
+        while !state.stopped {
+            self.done.wait(&mut state);
+        }
+    }
+
+    /// The thread itself. `flush` does a run; `high` says whether dirty memory runs high.
+    pub(crate) fn run(&self, flush: impl Fn(Durability) -> Result<(), FsError>, high: impl Fn() -> bool) {
+        let mut state = self.state.lock();
+        loop {
+            let (durability, last) = loop {
+                let now = Instant::now();
+                let due = state.schedule.due();
+                let scheduled = due.is_some_and(|due| due <= now).then_some(Durability::Published);
+                let relief = (std::mem::take(&mut state.relief) && high()).then_some(Durability::Memory);
+                let last = state.stop.then_some(Durability::Published);
+                let asked = state.waiting.iter().map(|(durability, _)| *durability).max();
+                if let Some(durability) = asked.max(scheduled).max(relief).max(last) {
+                    break (durability, last.is_some());
+                }
+                match due {
+                    Some(due) => {
+                        self.wake.wait_until(&mut state, due);
+                    }
+                    None => self.wake.wait(&mut state),
+                }
+            };
+            let answers = std::mem::take(&mut state.waiting);
+            if durability == Durability::Published {
+                // What changes from here on is scheduled anew.
+                state.schedule.published();
+            }
+            let outcome = MutexGuard::unlocked(&mut state, || flush(durability));
+            if outcome.is_err() {
+                state.schedule.failed(Instant::now());
+            }
+            state.ended += 1;
+            state.outcome = outcome;
+            state.stopped = last;
+            let late = if last { std::mem::take(&mut state.waiting) } else { Vec::new() };
+            self.done.notify_all();
+            MutexGuard::unlocked(&mut state, || {
+                answers.into_iter().for_each(|(_, answer)| answer(outcome));
+                late.into_iter().for_each(|(_, answer)| answer(Err(FsError::Io)));
+            });
+            if last {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    /// Runs `test` beside a write-back thread whose runs do `flush`.
+    fn with_thread(flush: impl Fn(Durability) -> Result<(), FsError> + Send + Sync, test: impl FnOnce(&Writeback)) {
+        struct StopOnDrop<'a>(&'a Writeback);
+        impl Drop for StopOnDrop<'_> {
+            fn drop(&mut self) {
+                self.0.stop();
+            }
+        }
+        let writeback = Writeback::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| writeback.run(&flush, || true));
+            let stop = StopOnDrop(&writeback);
+            test(stop.0);
+        });
+    }
+
+    #[test]
+    fn who_waits_is_answered_by_a_run_that_began_later() {
+        let runs = AtomicUsize::new(0);
+        with_thread(
+            |_| {
+                runs.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            },
+            |writeback| {
+                for _ in 0..10 {
+                    let before = runs.load(Ordering::SeqCst);
+                    assert_eq!(writeback.wait_for(Durability::Durable, LONG), Some(Ok(())));
+                    assert!(runs.load(Ordering::SeqCst) > before);
+                }
+            },
+        );
+    }
+
+    #[test]
+    fn a_failed_run_is_told_to_who_waits_and_tried_again() {
+        let runs = AtomicUsize::new(0);
+        let fails_once = |_| if runs.fetch_add(1, Ordering::SeqCst) == 0 { Err(FsError::NoSpace) } else { Ok(()) };
+        with_thread(fails_once, |writeback| {
+            assert_eq!(writeback.wait_for(Durability::Published, LONG), Some(Err(FsError::NoSpace)));
+            assert_eq!(writeback.trouble(), Some(FsError::NoSpace));
+            assert_eq!(writeback.wait_for(Durability::Published, LONG), Some(Ok(())));
+            assert_eq!(writeback.trouble(), None);
+        });
+    }
+
+    #[test]
+    fn a_writer_who_waits_for_room_hears_of_a_failure() {
+        with_thread(
+            |durability| if durability == Durability::Memory { Err(FsError::NoSpace) } else { Ok(()) },
+            |writeback| assert_eq!(writeback.wait_until(|| false), Err(FsError::NoSpace)),
+        );
+    }
+
+    #[test]
+    fn a_scheduled_run_happens_by_itself() {
+        let (done, wait) = std::sync::mpsc::channel();
+        with_thread(
+            move |durability| {
+                done.send(durability).ok();
+                Ok(())
+            },
+            |writeback| {
+                writeback.note(|schedule| schedule.changed(Instant::now()));
+                assert_eq!(wait.recv_timeout(LONG), Ok(Durability::Published));
+            },
+        );
+    }
+}

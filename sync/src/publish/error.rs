@@ -1,0 +1,71 @@
+//! What can go wrong with a bucket as a whole.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::bucket::{AccessError, KeyFileError, ListRejected, MemberListError, PhraseError, Rejected};
+use crate::chain::LoadError;
+use crate::crypto::label::LabelError;
+use crate::link::Link;
+use crate::store::StoreError;
+use crate::tree::TreeError;
+
+/// Why a bucket could not be made, opened, read or published to.
+#[derive(Debug, thiserror::Error)]
+pub enum BucketError {
+    /// The store below.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The tree of a version.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A key file.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// What is stored is no chain.
+    #[error(transparent)]
+    Chain(#[from] LoadError),
+    /// A stored manifest, or one that was to be published, is not valid.
+    #[error("manifest: {0}")]
+    Manifest(#[from] Rejected),
+    /// A stored member list is not valid.
+    #[error("member list {link}: {why}")]
+    Members {
+        /// Which.
+        link: Link,
+        /// Why not.
+        why: ListRejected,
+    },
+    /// A member list could not be made.
+    #[error(transparent)]
+    MemberList(#[from] MemberListError),
+    /// This device has no keys to the bucket.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// A mirror keeps a bucket that it can not read.
+    #[error("this device keeps the bucket as a mirror, and can not read it")]
+    Mirror,
+    /// A reader can not publish.
+    #[error("this device may read the bucket, and not write to it")]
+    NotAWriter,
+    /// A name that no bucket or device can have.
+    #[error(transparent)]
+    Label(#[from] LabelError),
+    /// Not words of a recovery phrase.
+    #[error(transparent)]
+    Phrase(#[from] PhraseError),
+    /// The recovery phrase of another bucket.
+    #[error("this is the recovery phrase of another bucket")]
+    OtherPhrase,
+    /// Something that every bucket has is not there.
+    #[error("the bucket is damaged: {0} is missing")]
+    Missing(&'static str),
+    /// The system's answer.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
