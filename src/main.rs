@@ -22,7 +22,8 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(if matches!(cli.command, Command::Node(_)) { "info" } else { "warn" });
+    // fuser names the directory that it mounts on, which the bucket is often called after.
+    start_log(if matches!(cli.command, Command::Node(_)) { "info,fuser=warn" } else { "warn" });
     match commands::run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,

@@ -97,7 +97,7 @@ impl State {
             let at = mount.dir.display();
             bail!("jaxfs is already mounted at {at}: `jaxfs unmount {at}` unmounts it");
         }
-        mountpoint::prepare(dir, &mut |notice| tracing::warn!("{notice}"))?;
+        mountpoint::prepare(dir, &mut |_| tracing::warn!("a dead mount was detached"))?;
         let (device, made_key) = self.device_or_new()?;
         let dir_name = dir.file_name().unwrap_or_default().to_string_lossy();
         let candidates = self.candidates(&device)?;
@@ -136,16 +136,15 @@ impl State {
         }
     }
 
-    /// Unmounts everything, because the node ends.
+    /// Unmounts everything, because the node ends. The error goes to the log, so it names buckets by their ids.
     pub(crate) fn unmount_all(&self, flush: Duration) -> Result<()> {
-        let failures: Vec<_> = self
-            .life
-            .mounts()
-            .iter()
-            .filter_map(|mount| self.end(mount, flush).err())
-            .map(|e| format!("{e:#}"))
-            .collect();
-        if failures.is_empty() { Ok(()) } else { Err(anyhow!(failures.join("; "))) }
+        let mut failures = Vec::new();
+        for mount in self.life.mounts() {
+            if let Err(error) = self.end(&mount, flush) {
+                failures.push(format!("{}: {}", mount.bucket, error.root_cause()));
+            }
+        }
+        if failures.is_empty() { Ok(()) } else { Err(anyhow!("can not unmount {}", failures.join("; "))) }
     }
 
     fn mount_at(&self, dir: &Path) -> Result<LiveMount> {
