@@ -12,7 +12,7 @@ mod passphrase;
 mod select;
 mod session;
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -28,7 +28,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("jaxfs: {}", human::one_line(&format!("{error:#}")));
+            // In one piece, so that the lines of two commands do not mix.
+            let line = format!("jaxfs: {}\n", human::one_line(&format!("{error:#}")));
+            let _ = io::stderr().write_all(line.as_bytes());
             ExitCode::FAILURE
         }
     }

@@ -98,9 +98,9 @@ fn is_dead(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::NOTCONN.raw_os_error())
 }
 
-/// Whether the process that served the mount at `dir` is gone.
+/// Whether the process that served the mount at `dir` is gone. By statfs(2), which is never answered from a cache.
 pub(crate) fn is_stale(dir: &Path) -> bool {
-    fs::metadata(dir).is_err_and(|error| is_dead(&error))
+    rustix::fs::statfs(dir).is_err_and(|error| error == Errno::NOTCONN)
 }
 
 /// The absolute path of a directory that can be mounted on: there, a directory, empty, and not mounted on. What a

@@ -220,7 +220,9 @@ fn files_are_short() {
 
 #[test]
 fn every_file_says_what_it_is() {
-    let silent = all_sources().into_iter().filter(|source| !source.text.starts_with("//!"));
+    // A module of unit tests is told by the module beside it.
+    let sources = all_sources().into_iter().filter(|source| !source.path.to_string_lossy().ends_with("tests.rs"));
+    let silent = sources.filter(|source| !source.text.starts_with("//!"));
     none("no `//!` at the top", &silent.map(|source| source.path.display().to_string()).collect::<Vec<_>>());
 }
 

@@ -110,10 +110,7 @@ impl Buckets {
         let place = self.place(id);
         let mut place = place.lock();
         if let Some(bucket) = place.take() {
-            *place = match Arc::try_unwrap(bucket) {
-                Ok(_closed) => None,
-                Err(used) => Some(used),
-            };
+            *place = Arc::try_unwrap(bucket).err(); // closed here, unless someone has it
             ensure!(place.is_none(), "bucket {id} is in use by another command: wait for it, and try again");
         }
         let removed = self.folder.join(format!("{REMOVED}{id}"));

@@ -95,7 +95,7 @@ async fn attend(server: &Server, state: &Arc<State>, kind: Kind, first: Option<F
             tokio::time::sleep(UNUSED).await;
             state.life().leave_if_unused();
         }
-        Result::<()>::Ok(std::future::pending().await)
+        std::future::pending::<Result<()>>().await
     };
     tokio::select! {
         () = server.run(state) => Ok(()),
