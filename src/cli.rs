@@ -1,0 +1,316 @@
+//! What a person may type: the commands, their options, and the help that goes with each.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// An end-to-end encrypted folder, mounted as an ordinary directory.
+#[derive(Parser, Debug)]
+#[command(name = "jaxfs", version, propagate_version = true, after_help = TOP_HELP)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const TOP_HELP: &str = "\
+Example:
+  jaxfs mount ~/Bucket        the first time, this also makes a device key and a bucket
+  cp -a ~/Documents ~/Bucket/
+  jaxfs unmount ~/Bucket
+
+Environment:
+  JAXFS_HOME         where keys and encrypted data are kept; else $XDG_DATA_HOME/jaxfs, else ~/.local/share/jaxfs
+  JAXFS_PASSPHRASE   the passphrase of the keys, where there is no terminal to ask on
+  JAXFS_LOG          what to log, for example `debug` or `jaxfs_mount=trace`; else RUST_LOG, else `warn`";
+
+/// One command and its arguments.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Mount a bucket on a directory
+    Mount(MountArgs),
+    /// Publish what is written, and unmount
+    #[command(visible_alias = "umount")]
+    Unmount(UnmountArgs),
+    /// Show heads, what is unpublished, and space
+    Status(StatusArgs),
+    /// Wait until everything written is published
+    Sync(SyncArgs),
+    /// Show the versions of a bucket, newest first
+    Log(LogArgs),
+    /// List, create and remove the buckets of this home
+    Buckets(BucketsArgs),
+    /// Show, export, import and protect this device's keys
+    Key(KeyArgs),
+    /// Read everything in a bucket and say what is hurt
+    Verify(VerifyArgs),
+    /// Print a script that completes this program's commands in a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write all of them to a directory
+    Man(ManArgs),
+    /// Serve this home's mounts in the foreground
+    Node(NodeArgs),
+}
+
+/// `jaxfs mount`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  jaxfs mount ~/Bucket
+  jaxfs mount /mnt/photos --bucket photos -o cache=256M
+
+The first mount ever makes a device key, and a bucket named after DIR. Later, DIR shows the bucket that is named
+like its last component, or the only one there is.
+
+Options for -o, separated by commas:
+  ro, rw                    whether the directory can be written
+  cache=SIZE, dirty=SIZE    memory for decrypted data, and for what is not written to disk yet (K, M or G)
+  allow_other               let other users in (needs user_allow_other in /etc/fuse.conf, but for root)
+  suid, dev                 honour set-id bits and device nodes (root only); nosuid, nodev are the default")]
+pub(crate) struct MountArgs {
+    /// An empty directory
+    pub(crate) dir: PathBuf,
+    /// Which bucket: its name, or its id or the beginning of it
+    #[arg(short, long, value_name = "NAME|ID")]
+    pub(crate) bucket: Option<String>,
+    /// Stay in the foreground until the directory is unmounted; ^C unmounts it
+    #[arg(short, long)]
+    pub(crate) foreground: bool,
+    /// Mount read-only
+    #[arg(short, long)]
+    pub(crate) read_only: bool,
+    /// Whose the files are shown as: yours, or as stored [default: me, but for root stored]
+    #[arg(long)]
+    pub(crate) owner: Option<OwnerArg>,
+    /// Mount options, as in fstab
+    #[arg(short, value_name = "OPTIONS", value_delimiter = ',')]
+    pub(crate) options: Vec<String>,
+}
+
+/// `--owner`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OwnerArg {
+    /// Everything belongs to the mounting user; chown is refused
+    Me,
+    /// The stored numbers
+    Stored,
+}
+
+/// `jaxfs unmount`.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  jaxfs unmount ~/Bucket")]
+pub(crate) struct UnmountArgs {
+    /// Where it is mounted
+    pub(crate) dir: PathBuf,
+    /// How long to wait for what is being written, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) timeout: u64,
+}
+
+/// `jaxfs status`.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  jaxfs status --watch\n  jaxfs status ~/Bucket --json")]
+pub(crate) struct StatusArgs {
+    /// Only the bucket that is mounted here
+    pub(crate) dir: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show it again every second until interrupted
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+}
+
+/// `jaxfs sync`.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  jaxfs sync ~/Bucket")]
+pub(crate) struct SyncArgs {
+    /// Only the bucket that is mounted here
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// `jaxfs log`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  jaxfs log ~/Bucket
+  jaxfs log --bucket photos --json
+
+The mark before a version: `*` is the head, `|` led to it, `x` is a fork that lost.")]
+pub(crate) struct LogArgs {
+    /// The bucket that is mounted here
+    pub(crate) dir: Option<PathBuf>,
+    /// The bucket with this name or id, mounted or not
+    #[arg(short, long, value_name = "NAME|ID", conflicts_with = "dir")]
+    pub(crate) bucket: Option<String>,
+    /// Print JSON, one object to a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `jaxfs buckets`.
+#[derive(Args, Debug)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Example:\n  jaxfs buckets\n  jaxfs buckets create photos"
+)]
+pub(crate) struct BucketsArgs {
+    /// What to do; `list` if nothing is said.
+    #[command(subcommand)]
+    pub(crate) action: Option<BucketsAction>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to do with buckets.
+#[derive(Subcommand, Debug)]
+pub(crate) enum BucketsAction {
+    /// List the buckets of this home
+    #[command(after_help = "Example:\n  jaxfs buckets list --json")]
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make an empty bucket
+    #[command(after_help = "Example:\n  jaxfs buckets create photos")]
+    Create {
+        /// Its name, at most 128 bytes
+        name: String,
+    },
+    /// Delete a bucket's data and keys from this machine, for ever
+    #[command(after_help = "Example:\n  jaxfs buckets remove photos")]
+    Remove {
+        /// Its name, or its id or the beginning of it
+        #[arg(value_name = "NAME|ID")]
+        bucket: String,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+/// `jaxfs key`.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  jaxfs key\n  jaxfs key export photos")]
+pub(crate) struct KeyArgs {
+    /// What to do; `show` if nothing is said.
+    #[command(subcommand)]
+    pub(crate) action: Option<KeyAction>,
+}
+
+/// What to do with keys.
+#[derive(Subcommand, Debug)]
+pub(crate) enum KeyAction {
+    /// Show this device's id
+    #[command(after_help = "Example:\n  jaxfs key show")]
+    Show,
+    /// Print the recovery phrase of a bucket's owner key: 24 words
+    #[command(after_help = "Example:\n  jaxfs key export photos")]
+    Export {
+        /// Its name or id; not needed if there is only one
+        #[arg(value_name = "BUCKET")]
+        bucket: Option<String>,
+    },
+    /// Restore a bucket's owner key from its recovery phrase, which is asked for (or read from stdin)
+    #[command(after_help = "Example:\n  jaxfs key import photos < phrase.txt")]
+    Import {
+        /// Its name or id; not needed if there is only one
+        #[arg(value_name = "BUCKET")]
+        bucket: Option<String>,
+    },
+    /// Set, change or remove the passphrase of this home's keys
+    #[command(after_help = "\
+Example:
+  jaxfs key passphrase
+  jaxfs key passphrase --remove
+
+The new passphrase is asked for twice on a terminal; without one, it is the first line of stdin.")]
+    Passphrase {
+        /// Keep the keys without a passphrase from now on
+        #[arg(long)]
+        remove: bool,
+    },
+}
+
+/// `jaxfs verify`.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  jaxfs verify photos")]
+pub(crate) struct VerifyArgs {
+    /// Its name or id; all of them if nothing is said
+    pub(crate) bucket: Option<String>,
+}
+
+/// `jaxfs completions`.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  jaxfs completions bash > ~/.local/share/bash-completion/completions/jaxfs")]
+pub(crate) struct CompletionsArgs {
+    /// For which shell
+    pub(crate) shell: Shell,
+}
+
+/// `jaxfs man`.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  jaxfs man | man -l -\n  jaxfs man --dir ~/.local/share/man/man1")]
+pub(crate) struct ManArgs {
+    /// Write a page for each command here
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// `jaxfs node`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  jaxfs node
+
+`jaxfs mount` starts one by itself, which leaves with its last mount. This one stays until SIGTERM or ^C, which
+unmount everything.")]
+pub(crate) struct NodeArgs {
+    /// Started by a mount: say on stdout when ready, leave with the last mount
+    #[arg(long, hide = true)]
+    pub(crate) spawned: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        fn check(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example:"), "{} has no example", command.get_name());
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn later_commands_are_not_promised_yet() {
+        let command = Cli::command();
+        let names: Vec<_> = command.get_subcommands().map(clap::Command::get_name).collect();
+        assert_eq!(
+            names,
+            ["mount", "unmount", "status", "sync", "log", "buckets", "key", "verify", "completions", "man", "node"]
+        );
+    }
+
+    #[test]
+    fn options_may_be_given_as_in_fstab() {
+        let cli = Cli::try_parse_from(["jaxfs", "mount", "d", "-o", "ro,cache=1M", "-o", "noatime"]).unwrap();
+        let Command::Mount(args) = cli.command else { panic!("not a mount") };
+        assert_eq!(args.options, ["ro", "cache=1M", "noatime"]);
+    }
+}

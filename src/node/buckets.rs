@@ -1,0 +1,176 @@
+//! The buckets of a home: found, opened once each, made, removed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use jaxfs_sync::bucket::DeviceKey;
+use jaxfs_sync::limits::LABEL_BYTES;
+use jaxfs_sync::link::BucketId;
+use jaxfs_sync::publish::Bucket;
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+/// Names of folders that are not buckets yet, or no longer: what a crash left there is swept away.
+const NEW: &str = ".new-";
+const REMOVED: &str = ".removed-";
+
+/// The buckets of one home. A bucket that was opened stays open, since its database can be opened only once.
+pub(super) struct Buckets {
+    folder: PathBuf,
+    /// Locked before a [`Place`] in it, and not while a bucket is being opened.
+    places: Mutex<BTreeMap<BucketId, Place>>,
+}
+
+/// Holds one bucket; locked while it is opened or removed.
+type Place = Arc<Mutex<Option<Arc<Bucket>>>>;
+
+impl Buckets {
+    /// The buckets in `folder`. Only for the holder of the home's lock: sweeps away what a crash left half done.
+    pub(super) fn new(folder: PathBuf) -> Self {
+        sweep(&folder);
+        Self { folder, places: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// The ids of all buckets, sorted.
+    pub(super) fn ids(&self) -> Result<Vec<BucketId>> {
+        let entries = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.with_context(|| format!("can not read {}", self.folder.display()))?,
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let id = entry?.file_name().to_str().and_then(|name| Uuid::try_parse(name).ok());
+            ids.extend(id.map(BucketId));
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Where a bucket is kept.
+    pub(super) fn dir(&self, id: BucketId) -> PathBuf {
+        self.folder.join(id.to_string())
+    }
+
+    /// Where a bucket's owner key is kept, if this home has it.
+    pub(super) fn owner_key(&self, id: BucketId) -> PathBuf {
+        self.dir(id).join("owner.key")
+    }
+
+    /// A bucket, opened if it is not open yet.
+    pub(super) fn open(&self, id: BucketId, device: &Arc<DeviceKey>) -> Result<Arc<Bucket>> {
+        let place = self.place(id);
+        let mut place = place.lock();
+        if let Some(bucket) = &*place {
+            return Ok(bucket.clone());
+        }
+        let dir = self.dir(id);
+        let opened = Bucket::open(&dir, device.clone()).map_err(|error| {
+            let shown = dir.display();
+            anyhow!(
+                "bucket {id} can not be opened: {error}: put {shown} back from a backup, or `jaxfs buckets remove {id}`"
+            )
+        })?;
+        let bucket = Arc::new(opened);
+        *place = Some(bucket.clone());
+        Ok(bucket)
+    }
+
+    /// Makes an empty bucket.
+    pub(super) fn create(&self, name: &str, device: &Arc<DeviceKey>) -> Result<Arc<Bucket>> {
+        ensure!(!name.trim().is_empty(), "a bucket needs a name: `jaxfs buckets create NAME`");
+        ensure!(name.len() <= LABEL_BYTES, "a bucket's name has at most {LABEL_BYTES} bytes: choose a shorter one");
+        ensure!(!name.contains(char::is_control), "a bucket's name has no control characters: choose another one");
+        match DirBuilder::new().mode(0o700).create(&self.folder) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(error).with_context(|| format!("can not make {}", self.folder.display()));
+            }
+            _ => {}
+        }
+        // Its id is known only once it is made, so it gets its place by a rename.
+        let making = self.folder.join(format!("{NEW}{}", Uuid::new_v4()));
+        let made =
+            Bucket::create(&making, name, device.clone()).context("can not make a bucket").map(|bucket| bucket.id());
+        let placed = made.and_then(|id| {
+            fs::rename(&making, self.dir(id))
+                .and_then(|()| sync_folder(&self.folder))
+                .context("can not make a bucket")?;
+            Ok(id)
+        });
+        let id = placed.inspect_err(|_| sweep_one(&making))?;
+        self.open(id, device)
+    }
+
+    /// Deletes a bucket for ever. Refused while a command uses it.
+    pub(super) fn remove(&self, id: BucketId) -> Result<()> {
+        let place = self.place(id);
+        let mut place = place.lock();
+        if let Some(bucket) = place.take() {
+            *place = Arc::try_unwrap(bucket).err(); // closed here, unless someone has it
+            ensure!(place.is_none(), "bucket {id} is in use by another command: wait for it, and try again");
+        }
+        let removed = self.folder.join(format!("{REMOVED}{id}"));
+        fs::rename(self.dir(id), &removed)
+            .and_then(|()| sync_folder(&self.folder))
+            .context("can not remove the bucket")?;
+        fs::remove_dir_all(&removed).with_context(|| format!("can not delete all of {}", removed.display()))
+    }
+
+    fn place(&self, id: BucketId) -> Place {
+        self.places.lock().entry(id).or_default().clone()
+    }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Deletes what was being made or removed when a process died.
+fn sweep(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with(NEW) || name.starts_with(REMOVED)) {
+            sweep_one(&entry.path());
+        }
+    }
+}
+
+fn sweep_one(path: &Path) {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            tracing::warn!(%error, "can not sweep away a half-made bucket")
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_home_without_the_folder_has_no_buckets() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Buckets::new(dir.path().join("buckets")).ids().unwrap(), []);
+    }
+
+    #[test]
+    fn only_folders_named_by_an_id_are_buckets_and_half_made_ones_are_swept_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = Uuid::from_u128(7);
+        for name in [id.to_string().as_str(), "notes", ".new-1", ".removed-1"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let buckets = Buckets::new(dir.path().to_owned());
+        assert_eq!(buckets.ids().unwrap(), [BucketId(id)]);
+        assert!(dir.path().join("notes").exists());
+        assert!(!dir.path().join(".new-1").exists() && !dir.path().join(".removed-1").exists());
+    }
+}

@@ -1,0 +1,362 @@
+//! What a node knows, and its answer to each request.
+//!
+//! A command without a node uses the same code in its own process, while it holds the home's lock.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use jaxfs_mount::{MountOptions, Owner};
+use jaxfs_sync::bucket::DeviceKey;
+use jaxfs_sync::link::BucketId;
+use jaxfs_sync::publish::Bucket;
+use uuid::Uuid;
+
+use super::buckets::Buckets;
+use super::keys::Keys;
+use super::life::{Life, LiveMount};
+use super::report;
+use crate::control::protocol::{
+    BucketName, BucketReport, DeviceReport, Event, Failure, FailureKind, LOG_BATCH, MountRequest, MountSettings,
+    MountedReport, OwnerSetting, PROBLEMS, PhraseReport, Reply, Request, SecretText, SyncReport, Target,
+    UnmountedReport, VerifiedReport,
+};
+use crate::home::{Home, HomeLock};
+use crate::mountpoint;
+use crate::select::{self, Candidate, ForMount};
+
+/// How long a mount that was unmounted may take to finish, besides its flush.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// One home, opened.
+pub(crate) struct State {
+    keys: Keys,
+    buckets: Buckets,
+    life: Arc<Life>,
+    _lock: HomeLock,
+}
+
+/// Where what happens during a request is told.
+type Events<'a> = &'a mut dyn FnMut(Event);
+
+impl State {
+    /// Opens a home. With `leaves`, its life ends with its last mount.
+    pub(crate) fn new(home: &Home, lock: HomeLock, leaves: bool) -> Self {
+        Self { keys: Keys::new(home), buckets: Buckets::new(home.buckets()), life: Life::new(leaves), _lock: lock }
+    }
+
+    /// What is mounted, and whether there is a reason to stay.
+    pub(crate) fn life(&self) -> &Arc<Life> {
+        &self.life
+    }
+
+    /// Does what is asked. Blocks for as long as that takes.
+    pub(crate) fn handle(&self, request: &Request, events: Events<'_>) -> Result<Reply, Failure> {
+        self.dispatch(request, events).map_err(|error| match error.downcast::<Failure>() {
+            Ok(failure) => failure,
+            Err(error) => Failure::new(FailureKind::Other, format!("{error:#}")),
+        })
+    }
+
+    fn dispatch(&self, request: &Request, events: Events<'_>) -> Result<Reply> {
+        match request {
+            Request::Unlock { passphrase } => self.keys.unlock(passphrase).map(|()| Reply::Done),
+            Request::Mount(request) => self.mount(request).map(Reply::Mounted),
+            Request::Wait { dir } => {
+                self.life.wait_gone(&self.mount_at(dir)?, None);
+                Ok(Reply::Done)
+            }
+            Request::Unmount { dir, seconds } => self.unmount(dir, Duration::from_secs(*seconds)).map(Reply::Unmounted),
+            Request::Status { target } => self.status(target).map(Reply::Status),
+            Request::Sync { target } => self.sync(target).map(Reply::Synced),
+            Request::Log { target } => self.log(target, events).map(|()| Reply::Done),
+            Request::Buckets => self.status(&Target::Any).map(Reply::Buckets),
+            Request::CreateBucket { name } => self.create(name).map(|bucket| Reply::Bucket(named(&bucket))),
+            Request::FindBucket { bucket } => {
+                let id = self.find(bucket.as_deref())?;
+                Ok(Reply::Bucket(self.name_of(id)?))
+            }
+            Request::RemoveBucket { id } => self.remove(id).map(|()| Reply::Done),
+            Request::Verify { id } => self.verify(id, events).map(Reply::Verified),
+            Request::Device => self.device_report().map(Reply::Device),
+            Request::ExportKey { bucket } => self.export_key(bucket.as_deref()).map(Reply::Phrase),
+            Request::ImportKey { bucket, phrase } => self.import_key(bucket.as_deref(), phrase).map(Reply::Bucket),
+            Request::ChangePassphrase { old, new } => {
+                let owners: Vec<_> = self.buckets.ids()?.into_iter().map(|id| self.buckets.owner_key(id)).collect();
+                self.keys.change_passphrase(&owners, old.as_ref(), new.as_ref()).map(|()| Reply::Done)
+            }
+        }
+    }
+
+    // Mounts.
+
+    fn mount(&self, request: &MountRequest) -> Result<MountedReport> {
+        let dir = &request.dir;
+        if let Some(mount) = self.life.mounts().into_iter().find(|mount| mount.dir == *dir) {
+            let at = mount.dir.display();
+            bail!("jaxfs is already mounted at {at}: `jaxfs unmount {at}` unmounts it");
+        }
+        mountpoint::prepare(dir, &mut |_| tracing::warn!("a dead mount was detached"))?;
+        let (device, made_key) = self.device_or_new()?;
+        let dir_name = dir.file_name().unwrap_or_default().to_string_lossy();
+        let candidates = self.candidates(&device)?;
+        let (bucket, made_bucket) = match select::for_mount(&candidates, request.bucket.as_deref(), &dir_name)? {
+            ForMount::Existing(found) => (self.buckets.open(parse_id(&found.id)?, &device)?, false),
+            ForMount::Create(name) => (self.create_with(&name, &device)?, true),
+        };
+        let reservation = self.life.reserve(dir, bucket.id(), request.settings.read_only)?;
+        let report = MountedReport { bucket: named(&bucket), made_key, made_bucket };
+        let mounted = jaxfs_mount::mount(bucket, dir, &options(&request.settings))
+            .with_context(|| format!("can not mount at {}", dir.display()))?;
+        reservation.keep(mounted).context("can not watch the mount")?;
+        tracing::info!(bucket = %report.bucket.id, "mounted");
+        Ok(report)
+    }
+
+    fn unmount(&self, dir: &Path, flush: Duration) -> Result<UnmountedReport> {
+        let mount = self.mount_at(dir)?;
+        let busy = self.end(&mount, flush)?;
+        Ok(UnmountedReport { busy, leaving: self.life.is_last_request() })
+    }
+
+    /// Unmounts; true if something still used it.
+    fn end(&self, mount: &LiveMount, flush: Duration) -> Result<bool> {
+        match mount.mounted.unmount(flush) {
+            Ok(busy) => {
+                // What still uses a detached mount may do so for ever, so that is not waited for.
+                if busy || !self.life.wait_gone(mount, Some(ENDING)) {
+                    self.life.forget(mount);
+                }
+                tracing::info!(bucket = %mount.bucket, busy, "unmounted");
+                Ok(busy)
+            }
+            Err(_) if self.life.wait_gone(mount, Some(Duration::ZERO)) => Ok(false), // someone else was quicker
+            Err(error) => Err(error).with_context(|| format!("can not unmount {}", mount.dir.display())),
+        }
+    }
+
+    /// Unmounts everything, because the node ends. The error goes to the log, so it names buckets by their ids.
+    pub(crate) fn unmount_all(&self, flush: Duration) -> Result<()> {
+        let mut failures = Vec::new();
+        for mount in self.life.mounts() {
+            if let Err(error) = self.end(&mount, flush) {
+                failures.push(format!("{}: {}", mount.bucket, error.root_cause()));
+            }
+        }
+        if failures.is_empty() { Ok(()) } else { Err(anyhow!("can not unmount {}", failures.join("; "))) }
+    }
+
+    fn mount_at(&self, dir: &Path) -> Result<LiveMount> {
+        self.life.mounts().into_iter().find(|mount| mount.dir == dir).ok_or_else(|| not_mounted(dir))
+    }
+
+    fn sync(&self, target: &Target) -> Result<Vec<SyncReport>> {
+        let mounts = match target {
+            Target::Any => self.life.mounts(),
+            Target::Dir(dir) => vec![self.life.above(dir).ok_or_else(|| not_mounted(dir))?],
+            Target::Bucket(name) => {
+                let id = self.find(Some(name))?;
+                self.life.mount_of(id).into_iter().collect()
+            }
+        };
+        let Some(device) = self.keys.device()? else { return Ok(Vec::new()) };
+        let synced = mounts.iter().map(|mount| {
+            let head = mount.mounted.sync().with_context(|| format!("can not sync {}", mount.dir.display()))?;
+            Ok(SyncReport { name: self.buckets.open(mount.bucket, &device)?.name(), head: head.short() })
+        });
+        synced.collect()
+    }
+
+    // Buckets.
+
+    fn status(&self, target: &Target) -> Result<Vec<BucketReport>> {
+        let ids = match target {
+            Target::Any => self.buckets.ids()?,
+            Target::Dir(dir) => vec![self.life.above(dir).ok_or_else(|| not_mounted(dir))?.bucket],
+            Target::Bucket(name) => vec![self.find(Some(name))?],
+        };
+        let Some(device) = self.device_of(&ids)? else { return Ok(Vec::new()) };
+        Ok(ids.into_iter().map(|id| self.bucket_report(id, &device)).collect())
+    }
+
+    fn bucket_report(&self, id: BucketId, device: &Arc<DeviceKey>) -> BucketReport {
+        let mount = self.life.mount_of(id);
+        report::bucket(id, self.buckets.open(id, device), mount.as_ref())
+    }
+
+    fn log(&self, target: &Target, events: Events<'_>) -> Result<()> {
+        let id = match target {
+            Target::Dir(dir) => self.life.above(dir).ok_or_else(|| not_mounted(dir))?.bucket,
+            Target::Bucket(name) => self.find(Some(name))?,
+            Target::Any => match self.life.mounts()[..] {
+                [ref only] => only.bucket,
+                _ => self.find(None)?,
+            },
+        };
+        let bucket = self.open(id)?;
+        let head = bucket.status()?.head;
+        let mut batch = Vec::with_capacity(LOG_BATCH);
+        for entry in bucket.log()? {
+            batch.push(report::version(&entry, head));
+            if batch.len() == LOG_BATCH {
+                events(Event::Versions(std::mem::take(&mut batch)));
+            }
+        }
+        events(Event::Versions(batch));
+        Ok(())
+    }
+
+    fn verify(&self, id: &str, events: Events<'_>) -> Result<VerifiedReport> {
+        let bucket = self.open(parse_id(id)?)?;
+        let mut shown = 0;
+        let report = bucket.verify(&mut |done, all| {
+            // A thousand steps are enough for a bar, whatever the steps of the reader are.
+            if done == all || done.saturating_sub(shown) > all / 1000 {
+                shown = done;
+                events(Event::Progress { done, all });
+            }
+        });
+        let mut report = report.context("can not verify")?;
+        let problem_count = report.problems.len() as u64;
+        report.problems.truncate(PROBLEMS);
+        Ok(VerifiedReport {
+            bucket: named(&bucket),
+            blocks: report.blocks,
+            bytes: report.bytes,
+            files: report.files,
+            directories: report.directories,
+            manifests: report.manifests,
+            problems: report.problems,
+            problem_count,
+        })
+    }
+
+    fn create(&self, name: &str) -> Result<Arc<Bucket>> {
+        let (device, _) = self.device_or_new()?;
+        self.create_with(name, &device)
+    }
+
+    fn create_with(&self, name: &str, device: &Arc<DeviceKey>) -> Result<Arc<Bucket>> {
+        let bucket = self.buckets.create(name, device)?;
+        self.keys.protect_owner(&self.buckets.owner_key(bucket.id()))?;
+        Ok(bucket)
+    }
+
+    fn remove(&self, id: &str) -> Result<()> {
+        let id = parse_id(id)?;
+        // The place in the table of mounts is taken, so that it can not be mounted meanwhile.
+        let _reservation = match self.life.mount_of(id) {
+            Some(mount) => {
+                let at = mount.dir.display();
+                bail!("the bucket is mounted at {at}: `jaxfs unmount {at}` first");
+            }
+            None => self.life.reserve(&self.buckets.dir(id), id, false)?,
+        };
+        self.buckets.remove(id)
+    }
+
+    fn open(&self, id: BucketId) -> Result<Arc<Bucket>> {
+        let device = self.device_of(&[id])?.context("this home has no device key yet")?;
+        self.buckets.open(id, &device)
+    }
+
+    /// The bucket that is meant by a name or an id, or the only one.
+    fn find(&self, wanted: Option<&str>) -> Result<BucketId> {
+        let candidates = match self.device_of(&self.buckets.ids()?)? {
+            Some(device) => self.candidates(&device)?,
+            None => Vec::new(),
+        };
+        let found = match wanted {
+            Some(wanted) => select::by_name(&candidates, wanted),
+            None => select::only(&candidates),
+        };
+        parse_id(&found?.id)
+    }
+
+    fn candidates(&self, device: &Arc<DeviceKey>) -> Result<Vec<Candidate>> {
+        let candidate = |id: BucketId| {
+            let name = self.buckets.open(id, device).map(|bucket| bucket.name());
+            Candidate { id: id.to_string(), name: name.inspect_err(|error| tracing::warn!("{error:#}")).ok() }
+        };
+        Ok(self.buckets.ids()?.into_iter().map(candidate).collect())
+    }
+
+    /// Both names of a bucket; one that can not be opened is called by its id.
+    fn name_of(&self, id: BucketId) -> Result<BucketName> {
+        Ok(self
+            .open(id)
+            .map_or_else(|_| BucketName { id: id.to_string(), name: id.to_string() }, |bucket| named(&bucket)))
+    }
+
+    // Keys.
+
+    fn device_or_new(&self) -> Result<(Arc<DeviceKey>, bool)> {
+        match self.device_of(&self.buckets.ids()?)? {
+            Some(device) => Ok((device, false)),
+            None => Ok((self.keys.make()?, true)),
+        }
+    }
+
+    /// The device's key. It may be missing only where there is no bucket that it opens.
+    fn device_of(&self, buckets: &[BucketId]) -> Result<Option<Arc<DeviceKey>>> {
+        match self.keys.device()? {
+            None if !buckets.is_empty() => {
+                bail!(
+                    "device.key is missing from the home, but there are buckets that need it: put it back from a backup"
+                )
+            }
+            device => Ok(device),
+        }
+    }
+
+    fn device_report(&self) -> Result<DeviceReport> {
+        let device = self.keys.device()?.context("this home has no device key yet: `jaxfs mount DIR` makes one")?;
+        Ok(DeviceReport { id: device.id().to_string(), protected: self.keys.is_protected() })
+    }
+
+    fn export_key(&self, bucket: Option<&str>) -> Result<PhraseReport> {
+        let id = self.find(bucket)?;
+        let key = self.keys.owner(&self.buckets.owner_key(id))?;
+        let key = key.context("this home does not hold the bucket's owner key: export it where it was made")?;
+        let phrase = SecretText::new(key.phrase().to_string());
+        Ok(PhraseReport { bucket: self.name_of(id)?, phrase })
+    }
+
+    fn import_key(&self, bucket: Option<&str>, phrase: &SecretText) -> Result<BucketName> {
+        let id = self.find(bucket)?;
+        let bucket = self.open(id)?;
+        bucket.recover_owner(phrase.expose()).context("the owner key was not restored")?;
+        self.keys.protect_owner(&self.buckets.owner_key(id))?;
+        Ok(named(&bucket))
+    }
+}
+
+fn not_mounted(dir: &Path) -> anyhow::Error {
+    let message = format!("nothing of this home is mounted at {}: `jaxfs status` shows what is", dir.display());
+    Failure::new(FailureKind::NotMounted, message).into()
+}
+
+fn named(bucket: &Bucket) -> BucketName {
+    BucketName { id: bucket.id().to_string(), name: bucket.name() }
+}
+
+fn parse_id(id: &str) -> Result<BucketId> {
+    Uuid::try_parse(id).map(BucketId).with_context(|| format!("`{id}` is not the id of a bucket"))
+}
+
+fn options(settings: &MountSettings) -> MountOptions {
+    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+    MountOptions {
+        read_only: settings.read_only,
+        owner: match settings.owner {
+            OwnerSetting::Me { uid, gid } => Owner::Me { uid, gid },
+            OwnerSetting::Stored => Owner::Stored,
+        },
+        allow_other: settings.allow_other,
+        suid: settings.suid,
+        dev: settings.dev,
+        cache_bytes: bytes(settings.cache_bytes),
+        dirty_bytes: bytes(settings.dirty_bytes),
+    }
+}
