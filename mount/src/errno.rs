@@ -38,6 +38,8 @@ pub(crate) enum FsError {
     NoOffset,
     #[error("bad handle")]
     BadHandle,
+    #[error("read-only")]
+    ReadOnly,
     #[error("no space left")]
     NoSpace,
     #[error("input/output error")]
@@ -63,6 +65,7 @@ impl FsError {
             FsError::Unsupported => Errno::EOPNOTSUPP,
             FsError::NoOffset => Errno::ENXIO,
             FsError::BadHandle => Errno::EBADF,
+            FsError::ReadOnly => Errno::EROFS,
             FsError::NoSpace => Errno::ENOSPC,
             FsError::Io => Errno::EIO,
         }

@@ -19,7 +19,7 @@ use fuser::{
 use jaxfs_sync::tree::{Body, Kind, Time};
 
 use crate::errno::FsError;
-use crate::fs::{Caller, Changed, Fs, Ino, Listed, New, OnTarget, Stat, time_of};
+use crate::fs::{Caller, Changed, Fs, Ino, New, OnTarget, Stat, time_of};
 use crate::limits;
 
 /// Inode numbers are never used again for something else while the kernel knows them.
@@ -264,8 +264,9 @@ impl Filesystem for Border {
 
     fn readdirplus(&self, _req: &Request, node: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
         let result = self.fs.list(ino(node), fh.0, offset, true, |listed| {
-            let (number, name) = (INodeNo(listed.ino.0), OsStr::from_bytes(&listed.name));
-            reply.add(number, listed.offset, name, &limits::TTL, &listed_attr(listed), GENERATION)
+            let name = OsStr::from_bytes(&listed.name);
+            let attr = listed.stat.as_ref().map_or_else(absent, attr);
+            reply.add(INodeNo(listed.ino.0), listed.offset, name, &limits::TTL, &attr, GENERATION)
         });
         answer!(reply, result, |()| reply.ok());
     }
@@ -426,15 +427,6 @@ fn attr(stat: &Stat) -> FileAttr {
 
 /// Node id 0: the kernel remembers that there is nothing.
 fn absent() -> FileAttr {
-    nothing(FileType::RegularFile)
-}
-
-/// An entry without attributes: with node id 0 the kernel takes the name and the type, and asks when it wants more.
-fn listed_attr(listed: &Listed) -> FileAttr {
-    listed.stat.as_ref().map_or_else(|| nothing(file_type(listed.kind)), attr)
-}
-
-fn nothing(kind: FileType) -> FileAttr {
     FileAttr {
         ino: INodeNo(0),
         size: 0,
@@ -443,7 +435,7 @@ fn nothing(kind: FileType) -> FileAttr {
         mtime: UNIX_EPOCH,
         ctime: UNIX_EPOCH,
         crtime: UNIX_EPOCH,
-        kind,
+        kind: FileType::RegularFile,
         perm: 0,
         nlink: 0,
         uid: 0,

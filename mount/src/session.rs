@@ -150,7 +150,7 @@ impl Mounted {
         }
     }
 
-    /// Publishes for at most `limit`, then unmounts; what is busy is detached and served until its last user leaves.
+    /// Publishes for at most `limit`, then unmounts; what is busy is detached: its users may read on, and change nothing.
     /// Gives whether it was busy.
     ///
     /// # Errors
@@ -165,6 +165,11 @@ impl Mounted {
             Err(_) if self.is_ended() => false,
             Err(_) => {
                 detach(&self.dir, true).map_err(MountError::Refused)?;
+                // Who still holds something may read on, but nothing is taken that might not be kept.
+                self.fs.refuse_changes();
+                if let Err(error) = self.sync(limit) {
+                    tracing::warn!(%error, "a busy mount was detached with something unpublished");
+                }
                 true
             }
         };

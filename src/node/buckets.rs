@@ -11,12 +11,13 @@ use anyhow::{Context, Result, anyhow, ensure};
 use jaxfs_sync::bucket::DeviceKey;
 use jaxfs_sync::limits::LABEL_BYTES;
 use jaxfs_sync::link::BucketId;
-use jaxfs_sync::publish::Bucket;
+use jaxfs_sync::publish::{Bucket, NewBucket, UNFINISHED as NEW};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use crate::control::protocol::SecretText;
+
 /// Names of folders that are not buckets yet, or no longer: what a crash left there is swept away.
-const NEW: &str = ".new-";
 const REMOVED: &str = ".removed-";
 
 /// The buckets of one home. A bucket that was opened stays open, since its database can be opened only once.
@@ -81,7 +82,12 @@ impl Buckets {
     }
 
     /// Makes an empty bucket.
-    pub(super) fn create(&self, name: &str, device: &Arc<DeviceKey>) -> Result<Arc<Bucket>> {
+    pub(super) fn create(
+        &self,
+        name: &str,
+        device: &Arc<DeviceKey>,
+        passphrase: Option<&SecretText>,
+    ) -> Result<Arc<Bucket>> {
         ensure!(!name.trim().is_empty(), "a bucket needs a name: `jaxfs buckets create NAME`");
         ensure!(name.len() <= LABEL_BYTES, "a bucket's name has at most {LABEL_BYTES} bytes: choose a shorter one");
         ensure!(!name.contains(char::is_control), "a bucket's name has no control characters: choose another one");
@@ -91,18 +97,11 @@ impl Buckets {
             }
             _ => {}
         }
-        // Its id is known only once it is made, so it gets its place by a rename.
-        let making = self.folder.join(format!("{NEW}{}", Uuid::new_v4()));
-        let made =
-            Bucket::create(&making, name, device.clone()).context("can not make a bucket").map(|bucket| bucket.id());
-        let placed = made.and_then(|id| {
-            fs::rename(&making, self.dir(id))
-                .and_then(|()| sync_folder(&self.folder))
-                .context("can not make a bucket")?;
-            Ok(id)
-        });
-        let id = placed.inspect_err(|_| sweep_one(&making))?;
-        self.open(id, device)
+        let passphrase = passphrase.map(SecretText::expose);
+        let new = NewBucket { name, device_name: &device_name(), device, passphrase };
+        let bucket = Arc::new(new.create(&self.folder).context("can not make a bucket")?);
+        *self.place(bucket.id()).lock() = Some(bucket.clone());
+        Ok(bucket)
     }
 
     /// Deletes a bucket for ever. Refused while a command uses it.
@@ -123,6 +122,16 @@ impl Buckets {
     fn place(&self, id: BucketId) -> Place {
         self.places.lock().entry(id).or_default().clone()
     }
+}
+
+/// What other members will see this device called: the machine's name.
+fn device_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let mut name: String = name.chars().filter(|char| !char.is_control()).collect();
+    while name.len() > LABEL_BYTES {
+        name.pop();
+    }
+    if name.is_empty() { "device".into() } else { name }
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {

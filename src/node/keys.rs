@@ -74,14 +74,10 @@ impl Keys {
         }
     }
 
-    /// Puts an owner key that was just written under the passphrase that the others are under, if there is one.
-    pub(super) fn protect_owner(&self, path: &Path) -> Result<()> {
-        let Some(passphrase) = self.passphrase() else { return Ok(()) };
-        match OwnerKey::load(path, None) {
-            Ok(key) => key.replace(path, Some(passphrase.expose())).map_err(explained),
-            Err(KeyFileError::NeedsPassphrase(_) | KeyFileError::Missing(_)) => Ok(()),
-            Err(error) => Err(explained(error)),
-        }
+    /// Writes an owner key under the passphrase that the others are under, if there is one.
+    pub(super) fn replace_owner(&self, key: &OwnerKey, path: &Path) -> Result<()> {
+        let passphrase = self.passphrase();
+        key.replace(path, passphrase.as_ref().map(SecretText::expose)).map_err(explained)
     }
 
     /// Writes all keys again under `new`, after `old` has opened the device's. The owner keys go first, and each may
@@ -107,7 +103,8 @@ impl Keys {
         Ok(())
     }
 
-    fn passphrase(&self) -> Option<SecretText> {
+    /// What the keys are under.
+    pub(super) fn passphrase(&self) -> Option<SecretText> {
         self.open.lock().as_ref().and_then(|open| open.passphrase.clone())
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn bucket(id: BucketId, opened: Result<Arc<Bucket>>, mount: Option<&L
         });
     }
     let status = opened.and_then(|bucket| {
-        report.name = Some(bucket.name());
+        report.name = Some(bucket.name()?);
         Ok(bucket.status()?)
     });
     match status {
@@ -40,8 +40,8 @@ fn fill(report: &mut BucketReport, status: &BucketStatus) {
     report.head = Some(HeadReport {
         link: status.head.to_string(),
         short: status.head.short(),
-        height: status.height,
-        epoch: status.epoch,
+        height: status.height.0,
+        epoch: status.epoch.0,
         tips: status.tips.iter().map(Link::to_string).collect(),
         forks: status.tips.iter().filter(|tip| **tip != status.head).count() as u64,
         unpublished: status.unpublished,
@@ -54,11 +54,11 @@ pub(super) fn version(entry: &LogEntry, head: Link) -> Version {
         link: entry.link.to_string(),
         short: entry.link.short(),
         previous: entry.previous.map(|link| link.to_string()),
-        height: entry.height,
-        epoch: entry.epoch,
-        author: entry.author.iter().map(|byte| format!("{byte:02x}")).collect(),
+        height: entry.height.0,
+        epoch: entry.epoch.0,
+        author: entry.author.to_string(),
         device: entry.device.clone(),
-        timestamp: entry.timestamp,
+        timestamp: entry.timestamp.0,
         head: entry.link == head,
         canonical: entry.canonical,
     }

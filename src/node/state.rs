@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use jaxfs_mount::{MountOptions, Owner};
-use jaxfs_sync::bucket::DeviceKey;
+use jaxfs_sync::bucket::{DeviceKey, OwnerKey};
 use jaxfs_sync::link::BucketId;
 use jaxfs_sync::publish::Bucket;
 use uuid::Uuid;
@@ -72,7 +72,9 @@ impl State {
             Request::Sync { target } => self.sync(target).map(Reply::Synced),
             Request::Log { target } => self.log(target, events).map(|()| Reply::Done),
             Request::Buckets => self.status(&Target::Any).map(Reply::Buckets),
-            Request::CreateBucket { name } => self.create(name).map(|bucket| Reply::Bucket(named(&bucket))),
+            Request::CreateBucket { name } => {
+                self.create(name).map(|bucket| Reply::Bucket(named(bucket.id(), &bucket)))
+            }
             Request::FindBucket { bucket } => {
                 let id = self.find(bucket.as_deref())?;
                 Ok(Reply::Bucket(self.name_of(id)?))
@@ -106,7 +108,7 @@ impl State {
             ForMount::Create(name) => (self.create_with(&name, &device)?, true),
         };
         let reservation = self.life.reserve(dir, bucket.id(), request.settings.read_only)?;
-        let report = MountedReport { bucket: named(&bucket), made_key, made_bucket };
+        let report = MountedReport { bucket: named(bucket.id(), &bucket), made_key, made_bucket };
         let mounted = jaxfs_mount::mount(bucket, dir, &options(&request.settings))
             .with_context(|| format!("can not mount at {}", dir.display()))?;
         reservation.keep(mounted).context("can not watch the mount")?;
@@ -162,8 +164,9 @@ impl State {
         };
         let Some(device) = self.keys.device()? else { return Ok(Vec::new()) };
         let synced = mounts.iter().map(|mount| {
-            let head = mount.mounted.sync().with_context(|| format!("can not sync {}", mount.dir.display()))?;
-            Ok(SyncReport { name: self.buckets.open(mount.bucket, &device)?.name(), head: head.short() })
+            let head =
+                mount.mounted.sync(Duration::MAX).with_context(|| format!("can not sync {}", mount.dir.display()))?;
+            Ok(SyncReport { name: self.buckets.open(mount.bucket, &device)?.name()?, head: head.short() })
         });
         synced.collect()
     }
@@ -221,7 +224,7 @@ impl State {
         let problem_count = report.problems.len() as u64;
         report.problems.truncate(PROBLEMS);
         Ok(VerifiedReport {
-            bucket: named(&bucket),
+            bucket: named(bucket.id(), &bucket),
             blocks: report.blocks,
             bytes: report.bytes,
             files: report.files,
@@ -238,8 +241,7 @@ impl State {
     }
 
     fn create_with(&self, name: &str, device: &Arc<DeviceKey>) -> Result<Arc<Bucket>> {
-        let bucket = self.buckets.create(name, device)?;
-        self.keys.protect_owner(&self.buckets.owner_key(bucket.id()))?;
+        let bucket = self.buckets.create(name, device, self.keys.passphrase().as_ref())?;
         Ok(bucket)
     }
 
@@ -276,7 +278,7 @@ impl State {
 
     fn candidates(&self, device: &Arc<DeviceKey>) -> Result<Vec<Candidate>> {
         let candidate = |id: BucketId| {
-            let name = self.buckets.open(id, device).map(|bucket| bucket.name());
+            let name = self.buckets.open(id, device).and_then(|bucket| Ok(bucket.name()?));
             Candidate { id: id.to_string(), name: name.inspect_err(|error| tracing::warn!("{error:#}")).ok() }
         };
         Ok(self.buckets.ids()?.into_iter().map(candidate).collect())
@@ -286,7 +288,7 @@ impl State {
     fn name_of(&self, id: BucketId) -> Result<BucketName> {
         Ok(self
             .open(id)
-            .map_or_else(|_| BucketName { id: id.to_string(), name: id.to_string() }, |bucket| named(&bucket)))
+            .map_or_else(|_| BucketName { id: id.to_string(), name: id.to_string() }, |bucket| named(id, &bucket)))
     }
 
     // Keys.
@@ -326,9 +328,10 @@ impl State {
     fn import_key(&self, bucket: Option<&str>, phrase: &SecretText) -> Result<BucketName> {
         let id = self.find(bucket)?;
         let bucket = self.open(id)?;
-        bucket.recover_owner(phrase.expose()).context("the owner key was not restored")?;
-        self.keys.protect_owner(&self.buckets.owner_key(id))?;
-        Ok(named(&bucket))
+        let key = OwnerKey::from_phrase(phrase.expose()).context("the owner key was not restored")?;
+        ensure!(key.id() == bucket.owner(), "this is the recovery phrase of another bucket: nothing was changed");
+        self.keys.replace_owner(&key, &self.buckets.owner_key(id))?;
+        Ok(named(id, &bucket))
     }
 }
 
@@ -337,8 +340,9 @@ fn not_mounted(dir: &Path) -> anyhow::Error {
     Failure::new(FailureKind::NotMounted, message).into()
 }
 
-fn named(bucket: &Bucket) -> BucketName {
-    BucketName { id: bucket.id().to_string(), name: bucket.name() }
+/// Both names of an open bucket; where its name does not open, the id stands for it.
+fn named(id: BucketId, bucket: &Bucket) -> BucketName {
+    BucketName { id: id.to_string(), name: bucket.name().unwrap_or_else(|_| id.to_string()) }
 }
 
 fn parse_id(id: &str) -> Result<BucketId> {

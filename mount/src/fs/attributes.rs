@@ -92,6 +92,7 @@ impl Fs {
 
     /// Changes attributes, all in one step, and describes the result.
     pub(crate) fn set_attributes(&self, ino: Ino, wanted: Changed, caller: Caller) -> Result<Stat, FsError> {
+        let _gate = self.enter()?;
         if let Owner::Me { uid, gid } = self.owner
             && (wanted.uid.is_some_and(|wanted| wanted != uid) || wanted.gid.is_some_and(|wanted| wanted != gid))
         {
@@ -170,6 +171,7 @@ impl Fs {
     }
 
     fn change_xattrs(&self, ino: Ino, change: impl FnOnce(&mut Xattrs) -> Result<(), FsError>) -> Result<(), FsError> {
+        let _gate = self.enter()?;
         let mut table = self.table.lock();
         let inode = table.get_mut(ino).ok_or(FsError::NotFound)?;
         change(Arc::make_mut(&mut inode.attributes.xattrs))?;

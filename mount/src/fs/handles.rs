@@ -50,6 +50,7 @@ impl Fs {
     /// Opens a regular file, and empties it if asked to.
     pub(crate) fn open(&self, ino: Ino, truncate: bool) -> Result<u64, FsError> {
         let file = self.file(ino)?;
+        let _gate = if truncate { Some(self.enter()?) } else { None };
         if truncate {
             file.truncate(0)?;
         }
@@ -118,6 +119,7 @@ impl Fs {
 
     /// Writes to an open file. With `drop_privileges`, set-id bits and capabilities go, as when another user writes.
     pub(crate) fn write(&self, handle: u64, offset: u64, data: &[u8], drop_privileges: bool) -> Result<(), FsError> {
+        let _gate = self.enter()?;
         let open = self.file_handle(handle)?;
         self.wait_for_room()?;
         open.file.write(offset, data)?;
@@ -164,6 +166,7 @@ impl Fs {
 
     /// `fallocate`: space is not set aside, so without a mode it only grows the file.
     pub(crate) fn allocate(&self, handle: u64, offset: u64, len: u64, mode: i32) -> Result<(), FsError> {
+        let _gate = self.enter()?;
         let open = self.file_handle(handle)?;
         let end = offset.checked_add(len).ok_or(FsError::TooLarge)?;
         let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
@@ -186,6 +189,7 @@ impl Fs {
     /// Copies bytes between open files without sending them through the kernel. Gives how many, at most
     /// [`limits::COPY_BYTES`].
     pub(crate) fn copy_range(&self, from: (u64, u64), to: (u64, u64), len: u64) -> Result<u64, FsError> {
+        let _gate = self.enter()?;
         let (source, target) = (self.file_handle(from.0)?, self.file_handle(to.0)?);
         self.wait_for_room()?;
         let bytes = source.file.read(self.vault(), from.1, len.min(limits::COPY_BYTES) as usize)?;

@@ -29,7 +29,7 @@ pub(crate) struct Listed {
     pub(crate) offset: u64,
     pub(crate) ino: Ino,
     pub(crate) kind: Kind,
-    /// What a listing with attributes says of it; `None` where the kernel has to look it up.
+    /// In a listing with attributes.
     pub(crate) stat: Option<Stat>,
 }
 
@@ -41,7 +41,7 @@ enum Found {
 
 impl Fs {
     /// Shows entries from `offset` on to `show`, in order, until it says that it is full. With `attributes`, the kernel
-    /// then holds one lookup of each entry that was shown with a [`Stat`], but for `.` and `..`.
+    /// then holds one lookup of each entry that was shown, but for `.` and `..`.
     pub(crate) fn list(
         &self,
         ino: Ino,
@@ -76,11 +76,15 @@ impl Fs {
             }
             for (name, found) in page {
                 let offset = listing.shown.len() as u64 + 3;
-                let Some(listed) = self.describe_entry(ino, &name, found, offset, attributes)? else { continue };
+                let listed = match attributes {
+                    true => self.listed_with_stat(ino, &name, &found, offset)?,
+                    false => self.listed(&name, &found, offset),
+                };
+                let Some(listed) = listed else { continue };
                 listing.shown.push(name);
                 if show(&listed) {
                     listing.shown.pop();
-                    if attributes && listed.stat.is_some() {
+                    if attributes {
                         self.table.lock().forget(listed.ino, 1);
                     }
                     return Ok(());
@@ -111,46 +115,45 @@ impl Fs {
         }
     }
 
-    /// What is shown of an entry; `None` if it went away meanwhile.
-    fn describe_entry(
+    /// What a listing without attributes shows of an entry; `None` if it went away meanwhile.
+    fn listed(&self, name: &Name, found: &Found, offset: u64) -> Option<Listed> {
+        let table = self.table.lock();
+        let (ino, kind) = match found {
+            Found::Changed(ino) => (*ino, table.get(*ino)?.kind()),
+            Found::Stored(target) => (table.find(target.id()).unwrap_or_else(|free| free), target.kind()),
+        };
+        Some(Listed { name: name.to_vec(), offset, ino, kind, stat: None })
+    }
+
+    /// What a listing with attributes shows of an entry, for which the kernel then holds a lookup more; `None` if it went
+    /// away meanwhile.
+    fn listed_with_stat(
         &self,
         parent: Ino,
         name: &Name,
-        found: Found,
+        found: &Found,
         offset: u64,
-        attributes: bool,
     ) -> Result<Option<Listed>, FsError> {
+        let stat = match self.known(parent, name, found)? {
+            Some(stat) => Some(stat),
+            None => self.lookup(parent, name)?,
+        };
+        Ok(stat.map(|stat| Listed { name: name.to_vec(), offset, ino: stat.ino, kind: stat.kind, stat: Some(stat) }))
+    }
+
+    /// Describes an entry as it was found, if that still stands and nothing more has to be read for it.
+    fn known(&self, parent: Ino, name: &Name, found: &Found) -> Result<Option<Stat>, FsError> {
         let mut table = self.table.lock();
-        let (ino, kind) = match &found {
-            Found::Changed(ino) => {
-                let Some(inode) = table.get(*ino) else { return Ok(None) };
-                (Some(*ino), inode.kind())
+        let Some(directory) = table.directory(parent) else { return Ok(None) };
+        let ino = match (found, directory.changed(name)) {
+            (Found::Changed(ino), Some(Some(now))) if now == *ino => *ino,
+            (Found::Stored(Target::Record(record)), None) => {
+                table.load(record, Links::Home(parent, name.clone()), |record| self.object(record))
             }
-            Found::Stored(target) => {
-                let ino = match target {
-                    // What a name led to when the page was read may have changed: then the kernel has to ask.
-                    _ if table.directory(parent).is_none_or(|directory| directory.changed(name).is_some()) => None,
-                    Target::Record(record) if attributes => {
-                        let links = Links::Home(parent, name.clone());
-                        Some(table.load(record, links, |record| self.object(record)))
-                    }
-                    _ => table.find(target.id()).ok(),
-                };
-                (ino, target.kind())
-            }
+            _ => return Ok(None),
         };
-        let stat = match ino {
-            Some(ino) if attributes => {
-                table.looked_up(ino, 1);
-                Some(self.stat(&table, ino)?)
-            }
-            _ => None,
-        };
-        let ino = ino.unwrap_or_else(|| match &found {
-            Found::Changed(ino) => *ino,
-            Found::Stored(target) => table.find(target.id()).unwrap_or_else(|free| free),
-        });
-        Ok(Some(Listed { name: name.to_vec(), offset, ino, kind, stat }))
+        table.looked_up(ino, 1);
+        self.stat(&table, ino).map(Some)
     }
 }
 

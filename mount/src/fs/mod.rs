@@ -18,13 +18,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use jaxfs_sync::link::Link;
 use jaxfs_sync::publish::Bucket;
 use jaxfs_sync::tree::{Body, Record, Superblock, Time, Vault};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 pub(crate) use attributes::{Changed, Stat};
 use file::{DirtyBytes, File};
 use flush::Flusher;
 use handles::Handles;
-pub(crate) use listing::Listed;
 pub(crate) use names::{New, OnTarget};
 pub(crate) use table::Ino;
 use table::{Object, Table};
@@ -61,6 +60,9 @@ pub(crate) struct Fs {
     dirty_limit: usize,
     writeback: Arc<Writeback>,
     flusher: Mutex<Flusher>,
+    /// Whether changes are taken. Held, shared, by each operation that changes something, so that closing it waits for
+    /// those under way. Before all other locks.
+    gate: RwLock<bool>,
 }
 
 impl Fs {
@@ -75,6 +77,7 @@ impl Fs {
             handles: Handles::default(),
             writeback: Arc::new(Writeback::new()),
             flusher: Mutex::new(Flusher::new(superblock)),
+            gate: RwLock::new(true),
             bucket,
             owner,
             budget,
@@ -108,6 +111,17 @@ impl Fs {
             files: disk.f_files,
             files_free: disk.f_ffree,
         })
+    }
+
+    /// Refuses all changes from here on; those under way are finished on return.
+    pub(crate) fn refuse_changes(&self) {
+        *self.gate.write() = false;
+    }
+
+    /// Lets an operation change something while what it gives is held.
+    fn enter(&self) -> Result<RwLockReadGuard<'_, bool>, FsError> {
+        let open = self.gate.read();
+        if *open { Ok(open) } else { Err(FsError::ReadOnly) }
     }
 
     /// Ends the write-back thread after one last attempt to publish.

@@ -89,6 +89,7 @@ impl Fs {
         new: New<'_>,
         caller: Caller,
     ) -> Result<(Stat, Option<Arc<File>>), FsError> {
+        let _gate = self.enter()?;
         let name = free_name(parent, name)?;
         let body = match new {
             New::File => Body::File(Content::empty()),
@@ -132,6 +133,7 @@ impl Fs {
 
     /// Gives a file one more name. The kernel then holds one more lookup of it.
     pub(crate) fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Stat, FsError> {
+        let _gate = self.enter()?;
         let name = free_name(parent, name)?;
         let (mut table, [existing]) = self.resolve([(parent, &name)])?;
         if existing.is_some() {
@@ -177,6 +179,7 @@ impl Fs {
         name: &[u8],
         check: impl Fn(Option<&Directory>) -> Result<(), FsError>,
     ) -> Result<(), FsError> {
+        let _gate = self.enter()?;
         let name = checked(name)?;
         let (mut table, [found]) = self.resolve([(parent, &name)])?;
         let ino = found.ok_or(FsError::NotFound)?;
@@ -190,6 +193,7 @@ impl Fs {
 
     /// Moves a name.
     pub(crate) fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), on_target: OnTarget) -> Result<(), FsError> {
+        let _gate = self.enter()?;
         let (from, from_name) = (from.0, checked(from.1)?);
         let (to, to_name) = (to.0, free_name(to.0, to.1)?);
         let (mut table, [source, target]) = self.resolve([(from, &from_name), (to, &to_name)])?;

@@ -16,6 +16,9 @@ use crate::link::{BucketId, Epoch};
 use crate::store::{Commit, Store};
 use crate::tree::{Body, FileId, Pins, Record, Superblock, Time, Tree, Vault};
 
+/// How the names of directories begin that are not buckets yet. What a crash leaves of them may be deleted.
+pub const UNFINISHED: &str = ".new-";
+
 /// What a new bucket is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct NewBucket<'a> {
@@ -37,7 +40,7 @@ impl NewBucket<'_> {
     /// If a name is too long, or the disk refuses.
     pub fn create(&self, buckets: &Path) -> Result<Bucket, BucketError> {
         let id = BucketId(uuid::Uuid::new_v4());
-        let (unfinished, dir) = (buckets.join(format!(".{id}")), buckets.join(id.to_string()));
+        let (unfinished, dir) = (buckets.join(format!("{UNFINISHED}{id}")), buckets.join(id.to_string()));
         let result = self.fill(id, &unfinished).and_then(|()| rename(buckets, &unfinished, &dir));
         if let Err(error) = result {
             if let Err(left) = fs::remove_dir_all(&unfinished) {

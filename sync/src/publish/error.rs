@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::bucket::{AccessError, KeyFileError, ListRejected, MemberListError, PhraseError, Rejected};
+use crate::bucket::{AccessError, KeyFileError, ListRejected, MemberListError, Rejected};
 use crate::chain::LoadError;
 use crate::crypto::label::LabelError;
 use crate::link::Link;
@@ -51,12 +51,6 @@ pub enum BucketError {
     /// A name that no bucket or device can have.
     #[error(transparent)]
     Label(#[from] LabelError),
-    /// Not words of a recovery phrase.
-    #[error(transparent)]
-    Phrase(#[from] PhraseError),
-    /// The recovery phrase of another bucket.
-    #[error("this is the recovery phrase of another bucket")]
-    OtherPhrase,
     /// Something that every bucket has is not there.
     #[error("the bucket is damaged: {0} is missing")]
     Missing(&'static str),

@@ -8,7 +8,6 @@
 
 mod create;
 mod error;
-mod owner;
 mod report;
 mod transaction;
 mod verify;
@@ -20,14 +19,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
-pub use create::NewBucket;
+pub use create::{NewBucket, UNFINISHED};
 pub use error::BucketError;
 pub use report::{BucketStatus, LogEntry};
 pub use transaction::Transaction;
 pub use verify::VerifyReport;
 
 use crate::bucket::{
-    DeviceId, DeviceKey, Manifest, MemberList, Role, SignedManifest, SignedMemberList, Timestamp, VerifiedManifest,
+    DeviceId, DeviceKey, Manifest, MemberList, OwnerId, Role, SignedManifest, SignedMemberList, Timestamp,
+    VerifiedManifest,
 };
 use crate::chain::{Chain, Record};
 use crate::crypto::label::BUCKET_NAME;
@@ -98,6 +98,11 @@ impl Bucket {
     /// Its true identity.
     pub fn genesis(&self) -> Link {
         self.genesis.link()
+    }
+
+    /// Whose key signs its member lists.
+    pub fn owner(&self) -> OwnerId {
+        self.genesis.owner
     }
 
     /// What this device may do.
