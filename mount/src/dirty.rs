@@ -67,6 +67,11 @@ impl Default for Layer {
 }
 
 impl Layer {
+    /// Whether the layer changes nothing.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.pieces.is_empty() && self.cut == u64::MAX
+    }
+
     /// Bytes of memory that the layer takes, roughly.
     pub(crate) const fn cost(&self) -> usize {
         self.cost

@@ -125,7 +125,7 @@ fn golden_data_block() {
         "45cc586a946922ae712e463285b6b2ff42c7299760d4d107be77e29320c1cbb3f29e95d8284b8e8db95c947b4cc5c8f9d3fb6a50936e6240bd4210900a19a6f58d1f8bc8d745b03be4f8599ad64853d3aaf3a90105b7778f70a7ed8575d54690a2c6cd7651e8fb86"
     );
     assert_eq!(at.link.to_string(), "bafkr4idjeccqh4tsyfafsdvztenhhkyvzkjc4rdrp4tk2sj7lkwdu73zc4");
-    assert_eq!(&keyring().open_data(&at, &block).unwrap()[..12], b"hello, jaxfs");
+    assert_eq!(&keyring().open_data(&at, block.clone()).unwrap()[..12], b"hello, jaxfs");
 }
 
 #[test]
@@ -213,9 +213,9 @@ fn a_flipped_bit_in_a_block_is_damage_and_under_its_own_link_it_still_does_not_o
     let keys = keyring();
     let (at, good) = data();
     for bad in flipped(&good) {
-        assert_eq!(keys.open_data(&at, &bad), Err(OpenError::Damaged(at.link)));
+        assert_eq!(keys.open_data(&at, bad.clone()), Err(OpenError::Damaged(at.link)));
         let forged = BlockRef { link: Link::of(Codec::Raw, &bad), epoch: at.epoch };
-        assert_eq!(keys.open_data(&forged, &bad), Err(OpenError::Foreign(forged.link)));
+        assert_eq!(keys.open_data(&forged, bad.clone()), Err(OpenError::Foreign(forged.link)));
     }
     let (at, good) = node();
     for bad in flipped(&good) {
@@ -350,7 +350,7 @@ proptest! {
     fn blocks_come_back(plain in proptest::collection::vec(any::<u8>(), 0..2_000)) {
         let keys = keyring();
         let (at, block) = keys.seal_data(&plain);
-        let opened = keys.open_data(&at, &block).unwrap();
+        let opened = keys.open_data(&at, block.clone()).unwrap();
         prop_assert_eq!(&opened[..plain.len()], &plain[..]);
         prop_assert!(opened[plain.len()..].iter().all(|byte| *byte == 0));
         let (at, block) = keys.seal_node(BlockKind::Directory, vec![], &plain);

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use jaxfs_sync::limits::FILE_BYTES;
 use jaxfs_sync::tree::{CHUNK_BYTES, Content, Edit, INLINE_BYTES, Segment, TreeError, Vault};
 use parking_lot::RwLock;
@@ -120,8 +121,24 @@ impl File {
         Ok(())
     }
 
-    /// Reads up to `len` bytes; fewer only at the end of the file.
-    pub(crate) fn read(&self, vault: &Vault, offset: u64, len: usize) -> Result<Vec<u8>, TreeError> {
+    /// Reads up to `len` bytes; fewer only at the end of the file. Sealed content that is in one block is not copied.
+    pub(crate) fn read(&self, vault: &Vault, offset: u64, len: usize) -> Result<Bytes, TreeError> {
+        let (len, base) = {
+            let state = self.state.read();
+            let len = (state.size.saturating_sub(offset)).min(len as u64) as usize;
+            (len, state.is_plain().then(|| state.base.clone()))
+        };
+        let range = offset..offset + len as u64;
+        if let Some(base) = base
+            && range.end <= base.size()
+            && let Some(bytes) = base.read_shared(vault, range)?
+        {
+            return Ok(bytes);
+        }
+        self.read_layers(vault, offset, len).map(Bytes::from)
+    }
+
+    fn read_layers(&self, vault: &Vault, offset: u64, len: usize) -> Result<Vec<u8>, TreeError> {
         let (mut out, gaps, base) = {
             let state = self.state.read();
             let len = (state.size.saturating_sub(offset)).min(len as u64) as usize;
@@ -229,6 +246,11 @@ enum Step {
 }
 
 impl State {
+    /// Whether the stored content alone decides what is read.
+    fn is_plain(&self) -> bool {
+        self.frozen.is_none() && self.dirty.is_clean()
+    }
+
     /// The layers over the stored content, from the top.
     fn layers(&self) -> impl Iterator<Item = &Layer> {
         [Some(&self.dirty), self.frozen.as_ref().map(|frozen| &*frozen.layer)].into_iter().flatten()

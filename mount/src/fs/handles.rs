@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use super::Fs;
@@ -113,7 +114,7 @@ impl Fs {
     }
 
     /// Reads from an open file.
-    pub(crate) fn read(&self, handle: u64, offset: u64, len: usize) -> Result<Vec<u8>, FsError> {
+    pub(crate) fn read(&self, handle: u64, offset: u64, len: usize) -> Result<Bytes, FsError> {
         Ok(self.file_handle(handle)?.file.read(self.vault(), offset, len)?)
     }
 

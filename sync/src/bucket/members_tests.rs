@@ -56,7 +56,7 @@ fn a_later_member_reads_what_former_epochs_sealed_and_a_removed_one_nothing_new(
         MemberListDraft::admitting(&third, &access, &late.identity(world.id), Role::Reader, &label("late")).unwrap();
     let keyring = world.believe(draft).open(&late).unwrap().keyring().unwrap();
     assert_eq!(keyring.current(), Epoch(2));
-    assert!(keyring.open_data(&block, &bytes).unwrap().starts_with(b"old"));
+    assert!(keyring.open_data(&block, bytes).unwrap().starts_with(b"old"));
     let (node, sealed) = keyring.seal_node(BlockKind::Pins, vec![block], b"x");
     assert!(keyring.open_node(&node, BlockKind::Pins, &sealed).is_ok());
 }

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_bytes::ByteBuf;
@@ -218,11 +219,11 @@ impl Keyring {
         (BlockRef { link: Link::of(Codec::Raw, &block), epoch: self.current }, block)
     }
 
-    /// Opens a data block. The result is padded with zeros: its use knows how many bytes count.
-    pub fn open_data(&self, at: &BlockRef, block: &[u8]) -> Result<Vec<u8>, OpenError> {
-        self.check(at, Codec::Raw, block)?;
+    /// Opens a data block where it is. The result is padded with zeros: its use knows how many bytes count.
+    pub fn open_data(&self, at: &BlockRef, block: Vec<u8>) -> Result<Bytes, OpenError> {
+        self.check(at, Codec::Raw, &block)?;
         let associated = self.associated(at.epoch, BlockKind::Data, &[]);
-        self.keys(at.epoch)?.block.open(&associated, block).ok_or(OpenError::Foreign(at.link))
+        self.keys(at.epoch)?.block.open_in_place(&associated, block).ok_or(OpenError::Foreign(at.link))
     }
 
     /// Seals a node's body beside its children's links, which the body refers to by index.

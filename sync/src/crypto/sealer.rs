@@ -1,5 +1,6 @@
 //! Authenticated encryption without a nonce to choose: the nonce is a keyed hash of everything that is sealed.
 
+use bytes::Bytes;
 use chacha20poly1305::aead::{AeadInOut, KeyInit};
 use chacha20poly1305::{Tag, XChaCha20Poly1305, XNonce};
 
@@ -51,16 +52,17 @@ impl Sealer {
 
     /// The padded plaintext, if `block` was sealed with these keys for this place.
     pub(crate) fn open(&self, associated: &[u8], block: &[u8]) -> Option<Vec<u8>> {
-        let (nonce, rest) = block.split_first_chunk::<NONCE>()?;
-        let (ciphertext, tag) = rest.split_last_chunk::<TAG>()?;
-        let mut plaintext = ciphertext.to_vec();
-        let opened = self.cipher.decrypt_inout_detached(
-            &XNonce::from(*nonce),
-            associated,
-            plaintext.as_mut_slice().into(),
-            &Tag::from(*tag),
-        );
-        opened.ok().map(|()| plaintext)
+        self.open_in_place(associated, block.to_vec()).map(Vec::from)
+    }
+
+    /// The same without a copy: what comes out is where the block was.
+    pub(crate) fn open_in_place(&self, associated: &[u8], mut block: Vec<u8>) -> Option<Bytes> {
+        let (nonce, rest) = block.split_first_chunk_mut::<NONCE>()?;
+        let (ciphertext, tag) = rest.split_last_chunk_mut::<TAG>()?;
+        let end = NONCE + ciphertext.len();
+        let (nonce, tag) = (XNonce::from(*nonce), Tag::from(*tag));
+        self.cipher.decrypt_inout_detached(&nonce, associated, ciphertext.into(), &tag).ok()?;
+        Some(Bytes::from(block).slice(NONCE..end))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -166,19 +166,18 @@ impl Reader {
             return Err(StoreError::damaged(format!("the index says that block {link} has {} bytes", place.len)));
         }
         let file = self.segment(place.segment)?;
-        let mut record = vec![0; RECORD_HEADER + place.len as usize];
-        file.read_exact_at(&mut record, place.offset.into()).map_err(|source| match source.kind() {
+        let (mut header, mut block) = ([0; RECORD_HEADER], vec![0; place.len as usize]);
+        read_record(&file, place.offset.into(), &mut header, &mut block).map_err(|source| match source.kind() {
             io::ErrorKind::UnexpectedEof => {
                 StoreError::damaged(format!("{} ends before block {link}", path(&self.dir, place.segment).display()))
             }
             _ => StoreError::io("read", &path(&self.dir, place.segment), source),
         })?;
-        if record[..RECORD_HEADER] != record_header(link, place.len) {
+        if header != record_header(link, place.len) {
             let path = path(&self.dir, place.segment);
             return Err(StoreError::damaged(format!("block {link} is not at {} in {}", place.offset, path.display())));
         }
-        record.drain(..RECORD_HEADER);
-        Ok(record)
+        Ok(block)
     }
 
     fn segment(&self, number: u32) -> Result<Arc<File>, StoreError> {
@@ -194,6 +193,17 @@ impl Reader {
         self.open.lock().put(number, file.clone());
         Ok(file)
     }
+}
+
+/// Reads a record's header and its block, each to its place, in one call as a rule.
+fn read_record(file: &File, offset: u64, header: &mut [u8; RECORD_HEADER], block: &mut [u8]) -> io::Result<()> {
+    let parts = &mut [IoSliceMut::new(header), IoSliceMut::new(block)];
+    let read = rustix::io::preadv(file, parts, offset)?;
+    let rest = read.saturating_sub(RECORD_HEADER);
+    if read < RECORD_HEADER {
+        file.read_exact_at(header, offset)?;
+    }
+    file.read_exact_at(&mut block[rest..], offset + (RECORD_HEADER + rest) as u64)
 }
 
 fn check_header(file: &File, path: &Path) -> Result<(), StoreError> {

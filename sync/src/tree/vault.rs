@@ -172,7 +172,7 @@ impl Vault {
             return Ok(data);
         }
         let block = self.block(&at.link)?;
-        let data = Bytes::from(self.keys().open_data(at, &block)?);
+        let data = self.keys().open_data(at, block)?;
         self.data.lock().insert(*at, data.clone(), data.len());
         Ok(data)
     }

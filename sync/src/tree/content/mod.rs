@@ -229,6 +229,23 @@ impl Content {
         Ok(end.saturating_sub(offset) as usize)
     }
 
+    /// The bytes of `range` where they are, if one block holds them all: what [`Content::read`] copies. `range` is within
+    /// the size.
+    pub fn read_shared(&self, vault: &Vault, range: Range<u64>) -> Result<Option<Bytes>, TreeError> {
+        match self.segments(vault, range.clone()).next().transpose()? {
+            Some(Segment::Block { range: found, skip, block }) if found == range => {
+                let (from, len) = (skip as usize, (range.end - range.start) as usize);
+                let data = vault.data(&block)?;
+                let within = from.checked_add(len).is_some_and(|end| end <= data.len());
+                if !within {
+                    return Err(TreeError::malformed(&block, "shorter than its extent says"));
+                }
+                Ok(Some(data.slice(from..from + len)))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The first byte at or after `offset` that is not in a hole; none if there is none before the end of the file.
     pub fn seek_data(&self, vault: &Vault, offset: u64) -> Result<Option<u64>, TreeError> {
         for segment in self.segments(vault, offset..self.size) {
