@@ -106,6 +106,9 @@ pub(crate) struct UnmountArgs {
     /// How long to wait for what is being written, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) timeout: u64,
+    /// Unmount even if what was written last can not be stored: it is lost then
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// `jaxfs status`.

@@ -89,6 +89,7 @@ impl From<BucketError> for FsError {
         match error {
             BucketError::Tree(inner) => inner.into(),
             BucketError::Store(inner) => TreeError::Store(inner).into(),
+            BucketError::NotAWriter | BucketError::Superseded => FsError::ReadOnly,
             other => {
                 tracing::error!(error = %other, "publishing failed");
                 FsError::Io

@@ -67,7 +67,7 @@ impl Filesystem for Border {
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         answer!(reply, self.fs.lookup(ino(parent), name.as_bytes()), |found| match found {
-            Some(stat) => reply.entry(&limits::TTL, &attr(&stat), GENERATION),
+            Some(stat) => reply.entry_with_ttls(&ttl(&stat), &limits::TTL, &attr(&stat), GENERATION),
             None => reply.entry(&limits::TTL, &absent(), GENERATION),
         });
     }
@@ -77,7 +77,7 @@ impl Filesystem for Border {
     }
 
     fn getattr(&self, _req: &Request, node: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        answer!(reply, self.fs.attributes(ino(node)), |stat| reply.attr(&limits::TTL, &attr(&stat)));
+        answer!(reply, self.fs.attributes(ino(node)), |stat| reply.attr(&ttl(&stat), &attr(&stat)));
     }
 
     fn setattr(
@@ -107,7 +107,7 @@ impl Filesystem for Border {
             mtime: mtime.map(time_or_now),
         };
         let result = self.fs.set_attributes(ino(node), changed, caller(req));
-        answer!(reply, result, |stat| reply.attr(&limits::TTL, &attr(&stat)));
+        answer!(reply, result, |stat| reply.attr(&ttl(&stat), &attr(&stat)));
     }
 
     fn readlink(&self, _req: &Request, node: INodeNo, reply: ReplyData) {
@@ -176,9 +176,10 @@ impl Filesystem for Border {
         answer!(reply, result, |stat| reply.entry(&limits::TTL, &attr(&stat), GENERATION));
     }
 
-    fn open(&self, _req: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, req: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let truncate = flags.0 & libc::O_TRUNC != 0;
-        answer!(reply, self.fs.open(ino(node), truncate), |handle| reply.opened(FileHandle(handle), file_flags()));
+        let result = self.fs.open(ino(node), truncate, caller(req));
+        answer!(reply, result, |handle| reply.opened(FileHandle(handle), file_flags()));
     }
 
     fn create(
@@ -224,8 +225,16 @@ impl Filesystem for Border {
         reply: ReplyWrite,
     ) {
         let drop_privileges = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let result = self.fs.write(fh.0, offset, data, drop_privileges);
-        answer!(reply, result, |()| reply.written(data.len() as u32));
+        let write = move |fs: &Fs, data: &[u8], room: Result<(), FsError>| {
+            let result = room.and_then(|()| fs.write(fh.0, offset, data, drop_privileges));
+            answer!(reply, result, |()| reply.written(data.len() as u32));
+        };
+        if self.fs.has_room() {
+            return write(&self.fs, data, Ok(()));
+        }
+        // Only this writer waits for room, and no thread that could answer others.
+        let (fs, data) = (Arc::clone(&self.fs), data.to_vec());
+        self.fs.when_room(move |room| write(&fs, &data, room));
     }
 
     fn release(
@@ -251,7 +260,8 @@ impl Filesystem for Border {
     }
 
     fn opendir(&self, _req: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let flags = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
+        // Not FOPEN_CACHE_DIR: the kernel shares that cache between handles, and offsets are a handle's own.
+        let flags = FopenFlags::empty();
         answer!(reply, self.fs.open_directory(ino(node)), |handle| reply.opened(FileHandle(handle), flags));
     }
 
@@ -265,8 +275,9 @@ impl Filesystem for Border {
     fn readdirplus(&self, _req: &Request, node: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
         let result = self.fs.list(ino(node), fh.0, offset, true, |listed| {
             let name = OsStr::from_bytes(&listed.name);
-            let attr = listed.stat.as_ref().map_or_else(absent, attr);
-            reply.add(INodeNo(listed.ino.0), listed.offset, name, &limits::TTL, &attr, GENERATION)
+            let (attr, ttl) =
+                listed.stat.as_ref().map_or_else(|| (absent(), limits::TTL), |stat| (attr(stat), ttl(stat)));
+            reply.add(INodeNo(listed.ino.0), listed.offset, name, &ttl, &attr, GENERATION)
         });
         answer!(reply, result, |()| reply.ok());
     }
@@ -372,6 +383,12 @@ impl Border {
     }
 }
 
+/// How long the kernel may keep attributes: until it changes something, unless sealing may still change how much room
+/// a file takes.
+const fn ttl(stat: &Stat) -> Duration {
+    if stat.settled { limits::TTL } else { Duration::ZERO }
+}
+
 const fn ino(node: INodeNo) -> Ino {
     Ino(node.0)
 }
@@ -382,7 +399,15 @@ fn caller(req: &Request) -> Caller {
 
 fn time_or_now(time: TimeOrNow) -> Time {
     match time {
-        TimeOrNow::SpecificTime(time) => time_of(time),
+        TimeOrNow::SpecificTime(time) => match time.duration_since(UNIX_EPOCH) {
+            Ok(_) => time_of(time),
+            // fuser 0.18 subtracts the nanoseconds of a time before 1970, where they count forward.
+            Err(before) => {
+                let before = before.duration();
+                let secs = i64::try_from(before.as_secs()).map_or(i64::MIN, |secs| -secs);
+                Time { secs, nanos: before.subsec_nanos() }
+            }
+        },
         TimeOrNow::Now => time_of(SystemTime::now()),
     }
 }

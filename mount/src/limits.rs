@@ -5,14 +5,32 @@ use std::time::Duration;
 /// Hard links of one file, as ext4 has it.
 pub(crate) const LINKS: u64 = 65_000;
 
-/// Names read from a directory at a time: some hundred fill the kernel's buffer of 32 KiB and more.
-pub(crate) const LISTING_PAGE: usize = 512;
+/// Names read from a directory at a time: about as many as fill the kernel's buffer of 32 KiB with their attributes.
+pub(crate) const LISTING_PAGE: usize = 192;
 
 /// The largest request to write: the kernel's own limit (256 pages).
 pub(crate) const WRITE_BYTES: u32 = 1 << 20;
 
 /// What one `copy_file_range` copies at most: it is all in memory at once.
 pub(crate) const COPY_BYTES: u64 = 4 << 20;
+
+/// How old a look at the disk's free space may be.
+pub(crate) const DISK_AGE: Duration = Duration::from_millis(100);
+
+/// What is left free on the disk for the index, nodes and manifests of what was accepted, and for removing files.
+pub(crate) const DISK_RESERVE: u64 = 8 << 20;
+
+/// How long a mount that is gone tries to store what is left, when that fails.
+pub(crate) const LAST_ATTEMPTS: Duration = Duration::from_secs(10);
+
+/// The pause between two of these attempts.
+pub(crate) const LAST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Directories within directories. A path may have some 2,000; what is deeper was made on purpose.
+pub(crate) const DIRECTORY_DEPTH: usize = 4_096;
+
+/// A new name with its record, at most as a rule.
+pub(crate) const RECORD_BYTES: usize = 512;
 
 /// Names in the root that are kept for the folders that show other versions.
 pub(crate) const RESERVED_NAMES: [&[u8]; 2] = [b".forks", b".history"];
@@ -24,4 +42,4 @@ pub(crate) const SESSION_THREADS: usize = 2;
 pub(crate) const TTL: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Stack of the write-back thread, which follows directories down. Address space, not memory: some ten thousand levels.
-pub(crate) const WRITEBACK_STACK: usize = 64 << 20;
+pub(crate) const WRITEBACK_STACK: usize = 256 << 20;

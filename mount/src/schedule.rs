@@ -91,12 +91,16 @@ impl Schedule {
         }
     }
 
-    /// Everything that had changed was published.
-    pub(crate) fn published(&mut self) {
+    /// Everything that had changed is being published; what changes from here on is new.
+    pub(crate) fn begun(&mut self) {
         if self.held.take().is_some() && self.writers > 0 {
             self.held_interval = (self.held_interval * 2).min(HELD_MOST);
         }
         self.settled = None;
+    }
+
+    /// A write-back succeeded: the next failure is a first one.
+    pub(crate) fn succeeded(&mut self) {
         self.retry = None;
     }
 
@@ -139,7 +143,7 @@ mod tests {
         assert_eq!(schedule.due(), Some(start + 13 * MS));
         schedule.changed(start + 5 * MS);
         assert_eq!(schedule.due(), Some(start + 15 * MS), "the rename that ends it moves it on");
-        schedule.published();
+        schedule.begun();
         assert_eq!(schedule.due(), None);
     }
 
@@ -158,7 +162,7 @@ mod tests {
         let start = Instant::now();
         let mut schedule = Schedule::new();
         schedule.changed(start);
-        schedule.published();
+        schedule.begun();
         let burst = start + 100 * MS;
         schedule.changed(burst);
         assert_eq!(schedule.due(), Some(burst + GATHER));
@@ -180,7 +184,7 @@ mod tests {
             let due = schedule.due().expect("a written file waits to be published");
             waits.push((due - now).as_secs());
             now = due;
-            schedule.published();
+            schedule.begun();
         }
         assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60]);
         schedule.written(now);
@@ -196,10 +200,14 @@ mod tests {
         schedule.failed(start);
         assert_eq!(schedule.due(), Some(start + RETRY_LEAST));
         for _ in 0..20 {
+            schedule.begun();
             schedule.failed(start);
         }
         assert_eq!(schedule.due(), Some(start + RETRY_MOST));
-        schedule.published();
+        schedule.begun();
+        schedule.succeeded();
         assert_eq!(schedule.due(), None);
+        schedule.failed(start);
+        assert_eq!(schedule.due(), Some(start + RETRY_LEAST));
     }
 }

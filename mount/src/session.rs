@@ -29,10 +29,10 @@ pub struct Mounted {
     ended: Arc<Ended>,
 }
 
-/// Whether a mount is gone and everything is written back.
+/// Whether a mount is gone and the write-back has ended, and if so, whether everything is stored.
 #[derive(Default)]
 struct Ended {
-    flag: Mutex<bool>,
+    outcome: Mutex<Option<Result<(), FsError>>>,
     changed: Condvar,
 }
 
@@ -42,19 +42,29 @@ struct Ended {
 /// If there is no FUSE, the directory can not be mounted on, or the bucket's newest state can not be read.
 pub fn mount(bucket: Arc<Bucket>, dir: &Path, options: &MountOptions) -> Result<Mounted, MountError> {
     bucket.vault().set_data_capacity(options.cache_bytes);
+    let options = &MountOptions { read_only: options.read_only || !bucket.role().may_write(), ..options.clone() };
     let fs = Fs::new(bucket, options.owner, options.dirty_bytes).map_err(|_| MountError::Unreadable)?;
     let fs = Arc::new(fs);
     let session = open_session(Border { fs: Arc::clone(&fs) }, dir, options)?;
     let ended = Arc::new(Ended::default());
-    let writeback = spawn("jaxfs-writeback", limits::WRITEBACK_STACK, {
-        let fs = Arc::clone(&fs);
-        move || fs.write_back()
-    })?;
-    spawn("jaxfs-session", 1 << 20, {
-        let (fs, ended) = (Arc::clone(&fs), Arc::clone(&ended));
-        move || serve(session, &fs, writeback, &ended)
-    })?;
+    start(session, &fs, &ended).inspect_err(|_| undo(dir))?;
     Ok(Mounted { fs, dir: dir.to_path_buf(), ended })
+}
+
+/// Starts the threads of a mount.
+fn start(session: Session<Border>, fs: &Arc<Fs>, ended: &Arc<Ended>) -> Result<(), MountError> {
+    let (serving, ended) = (Arc::clone(fs), Arc::clone(ended));
+    let writing = Arc::clone(fs);
+    let writeback = spawn("jaxfs-writeback", limits::WRITEBACK_STACK, move || writing.write_back())?;
+    let session = spawn("jaxfs-session", 1 << 20, move || serve(session, &serving, writeback, &ended));
+    session.map(|_| ()).inspect_err(|_| fs.stop())
+}
+
+/// Takes down a mount that nobody will serve.
+fn undo(dir: &Path) {
+    if let Err(error) = detach(dir, true) {
+        tracing::debug!(%error, "a mount that failed is gone already");
+    }
 }
 
 /// Answers the kernel until the mount is gone, then writes back what is left.
@@ -62,12 +72,30 @@ fn serve(session: Session<Border>, fs: &Fs, writeback: JoinHandle<()>, ended: &E
     if let Err(error) = session.run() {
         tracing::warn!(%error, "the FUSE session ended with an error");
     }
+    // If one of its threads failed, another may still answer.
+    fs.refuse_changes(Duration::MAX);
+    let outcome = last_publish(fs);
+    if let Err(error) = outcome {
+        tracing::error!(%error, "a mount ended, and what was written last could not be stored");
+    }
     fs.stop();
     if writeback.join().is_err() {
         tracing::error!("the write-back thread panicked");
     }
-    *ended.flag.lock() = true;
+    *ended.outcome.lock() = Some(outcome);
     ended.changed.notify_all();
+}
+
+/// Publishes what is left. A disk that is full now may have room in a moment.
+fn last_publish(fs: &Fs) -> Result<(), FsError> {
+    let started = Instant::now();
+    loop {
+        match fs.publish(Duration::MAX) {
+            Some(Err(_)) if started.elapsed() < limits::LAST_ATTEMPTS => thread::sleep(limits::LAST_PAUSE),
+            Some(outcome) => return outcome.map(|_| ()),
+            None => return Err(FsError::Io),
+        }
+    }
 }
 
 fn spawn(name: &str, stack: usize, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, MountError> {
@@ -81,7 +109,7 @@ fn open_session(border: Border, dir: &Path, options: &MountOptions) -> Result<Se
     config.acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     let session = if rustix::process::geteuid().is_root() {
         let device = mount_as_root(dir, options)?;
-        Session::from_fd(border, device, config.acl, config)
+        Session::from_fd(border, device, config.acl, config).inspect_err(|_| undo(dir))
     } else {
         config.mount_options = user_options(options);
         Session::new(border, dir, &config)
@@ -150,57 +178,71 @@ impl Mounted {
         }
     }
 
-    /// Publishes for at most `limit`, then unmounts; what is busy is detached: its users may read on, and change nothing.
-    /// Gives whether it was busy.
+    /// Publishes for at most `limit`, then unmounts. What is busy is detached: its users may read on, and change nothing.
+    /// Gives whether it was busy. What can not be published keeps the directory mounted, unless `force` gives it up.
     ///
     /// # Errors
-    /// If the mount can not be taken down.
-    pub fn unmount(&self, limit: Duration) -> Result<bool, MountError> {
-        let started = Instant::now();
-        if let Err(error) = self.sync(limit) {
-            tracing::warn!(%error, "unmounting with something unpublished");
+    /// If something can not be published, or the mount can not be taken down.
+    pub fn unmount(&self, limit: Duration, force: bool) -> Result<bool, MountError> {
+        self.publish_or_give_up(limit, force)?;
+        match detach(&self.dir, false) {
+            Ok(()) => self.outcome(limit).map(|()| false),
+            Err(_) if self.wait_for(Duration::ZERO) => self.outcome(limit).map(|()| false),
+            Err(_) => self.detach_busy(limit, force).map(|()| true),
         }
-        let busy = match detach(&self.dir, false) {
-            Ok(()) => false,
-            Err(_) if self.is_ended() => false,
-            Err(_) => {
-                detach(&self.dir, true).map_err(MountError::Refused)?;
-                // Who still holds something may read on, but nothing is taken that might not be kept.
-                self.fs.refuse_changes();
-                if let Err(error) = self.sync(limit) {
-                    tracing::warn!(%error, "a busy mount was detached with something unpublished");
-                }
-                true
-            }
-        };
-        if !busy {
-            self.wait_for(limit.saturating_sub(started.elapsed()).max(Duration::from_secs(1)));
-        }
-        Ok(busy)
     }
 
-    /// Blocks until the mount is gone, however that came, and everything is written back.
-    pub fn wait(&self) {
-        let mut ended = self.ended.flag.lock();
-        while !*ended {
-            self.ended.changed.wait(&mut ended);
+    /// Detaches what is in use, once nothing more can be written that might not be kept.
+    fn detach_busy(&self, limit: Duration, force: bool) -> Result<(), MountError> {
+        let refused = self.fs.refuse_changes(limit);
+        let published = if refused { self.publish_or_give_up(limit, force) } else { Err(MountError::TooSlow) };
+        if !force && let Err(error) = published {
+            self.fs.take_changes();
+            return Err(error);
         }
+        match detach(&self.dir, true) {
+            Ok(()) => Ok(()),
+            // It was detached by hand before, and is still in use.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+            Err(error) => Err(MountError::Refused(error)),
+        }
+    }
+
+    fn publish_or_give_up(&self, limit: Duration, force: bool) -> Result<(), MountError> {
+        match self.sync(limit) {
+            Err(error) if force => {
+                tracing::error!(%error, "unmounting with something unpublished");
+                Ok(())
+            }
+            outcome => outcome.map(|_| ()),
+        }
+    }
+
+    /// How the mount ended, which must be soon.
+    fn outcome(&self, limit: Duration) -> Result<(), MountError> {
+        if !self.wait_for(limit.max(limits::LAST_ATTEMPTS)) {
+            return Err(MountError::TooSlow);
+        }
+        (*self.ended.outcome.lock()).unwrap_or(Ok(())).map_err(flush_error)
+    }
+
+    /// Blocks until the mount is gone, however that came, and everything is written back, or can not be.
+    pub fn wait(&self) {
+        self.wait_for(Duration::MAX);
     }
 
     /// Blocks until the mount is gone, for at most `limit`. Gives whether it is.
     pub fn wait_for(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
-        let mut ended = self.ended.flag.lock();
-        while !*ended {
-            if self.ended.changed.wait_until(&mut ended, deadline).timed_out() {
-                break;
+        let deadline = Instant::now().checked_add(limit);
+        let mut outcome = self.ended.outcome.lock();
+        while outcome.is_none() {
+            match deadline {
+                None => self.ended.changed.wait(&mut outcome),
+                Some(deadline) if self.ended.changed.wait_until(&mut outcome, deadline).timed_out() => break,
+                Some(_) => {}
             }
         }
-        *ended
-    }
-
-    fn is_ended(&self) -> bool {
-        *self.ended.flag.lock()
+        outcome.is_some()
     }
 }
 

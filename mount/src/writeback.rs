@@ -3,6 +3,7 @@
 //! All sealing and committing happens on this one thread, so that any number of callers of `fsync` share a commit. It
 //! wakes when the schedule says so, when dirty memory runs high, and when someone waits.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -29,8 +30,7 @@ struct State {
     schedule: Schedule,
     /// Who waits for a run that has not begun, and how far it has to go.
     waiting: Vec<(Durability, Answer)>,
-    /// Runs that ended, and how the last one did.
-    ended: u64,
+    /// How the last run ended.
     outcome: Result<(), FsError>,
     relief: bool,
     stop: bool,
@@ -49,7 +49,6 @@ impl Writeback {
         let state = State {
             schedule: Schedule::new(),
             waiting: Vec::new(),
-            ended: 0,
             outcome: Ok(()),
             relief: false,
             stop: false,
@@ -99,27 +98,6 @@ impl Writeback {
         answered.recv_timeout(limit).ok()
     }
 
-    /// Waits until `ready`, which runs of the write-back bring about; their failure ends the wait.
-    pub(crate) fn wait_until(&self, ready: impl Fn() -> bool) -> Result<(), FsError> {
-        let mut state = self.state.lock();
-        while !ready() {
-            if state.stopped {
-                return Err(FsError::Io);
-            }
-            // The run that is under way may have begun before what has to go was written.
-            let enough = state.ended + 2;
-            while state.ended < enough && !state.stopped && !ready() {
-                state.relief = true;
-                self.wake.notify_one();
-                self.done.wait(&mut state);
-            }
-            if !ready() {
-                state.outcome?;
-            }
-        }
-        Ok(())
-    }
-
     /// What the last run failed with, if it did.
     pub(crate) fn trouble(&self) -> Option<FsError> {
         self.state.lock().outcome.err()
@@ -159,13 +137,16 @@ impl Writeback {
             let answers = std::mem::take(&mut state.waiting);
             if durability == Durability::Published {
                 // What changes from here on is scheduled anew.
-                state.schedule.published();
+                state.schedule.begun();
             }
-            let outcome = MutexGuard::unlocked(&mut state, || flush(durability));
-            if outcome.is_err() {
-                state.schedule.failed(Instant::now());
+            // A bug in sealing must not leave those hanging who wait: they hear of it, and nothing is taken any more.
+            let caught = MutexGuard::unlocked(&mut state, || catch_unwind(AssertUnwindSafe(|| flush(durability))));
+            let outcome = caught.as_ref().map_or(Err(FsError::Io), |outcome| *outcome);
+            match outcome {
+                Ok(()) => state.schedule.succeeded(),
+                Err(_) => state.schedule.failed(Instant::now()),
             }
-            state.ended += 1;
+            let last = last || caught.is_err();
             state.outcome = outcome;
             state.stopped = last;
             let late = if last { std::mem::take(&mut state.waiting) } else { Vec::new() };
@@ -235,10 +216,13 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_who_waits_for_room_hears_of_a_failure() {
+    fn a_panic_while_writing_back_ends_every_wait() {
         with_thread(
-            |durability| if durability == Durability::Memory { Err(FsError::NoSpace) } else { Ok(()) },
-            |writeback| assert_eq!(writeback.wait_until(|| false), Err(FsError::NoSpace)),
+            |_| panic!("a test's panic"),
+            |writeback| {
+                assert_eq!(writeback.wait_for(Durability::Durable, LONG), Some(Err(FsError::Io)));
+                assert_eq!(writeback.wait_for(Durability::Published, LONG), Some(Err(FsError::Io)));
+            },
         );
     }
 

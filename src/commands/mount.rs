@@ -88,7 +88,7 @@ async fn wait_or_unmount(home: &Home, request: MountRequest, mut session: Sessio
         _ = term.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
-    let request = Request::Unmount { dir: request.dir, seconds: FLUSH_SECONDS };
+    let request = Request::Unmount { dir: request.dir, seconds: FLUSH_SECONDS, force: false };
     let home = home.clone();
     tokio::task::spawn_blocking(move || Session::open(&home)?.call(&request).map(|_| ()))
         .await

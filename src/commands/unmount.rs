@@ -16,7 +16,7 @@ use crate::session::Session;
 pub(super) fn run(home: &Home, args: &UnmountArgs) -> Result<()> {
     let shown = args.dir.display();
     let dir = mountpoint::resolve(&args.dir).with_context(|| format!("can not unmount {shown}"))?;
-    let asked = if mountpoint::is_stale(&dir) { None } else { ask(home, &dir, args.timeout)? };
+    let asked = if mountpoint::is_stale(&dir) { None } else { ask(home, &dir, args)? };
     let Some(report) = asked else { return without_node(&dir) };
     if report.busy {
         writeln!(io::stderr(), "jaxfs: {shown} was in use; it is detached, and what was written is published")?;
@@ -25,12 +25,12 @@ pub(super) fn run(home: &Home, args: &UnmountArgs) -> Result<()> {
 }
 
 /// The node's report; `None` if nothing of this home is mounted there. Returns when the node is gone, if it goes.
-fn ask(home: &Home, dir: &Path, seconds: u64) -> Result<Option<UnmountedReport>> {
+fn ask(home: &Home, dir: &Path, args: &UnmountArgs) -> Result<Option<UnmountedReport>> {
     if !home.exists() {
         return Ok(None);
     }
     let mut session = Session::open(home)?;
-    match session.call(&Request::Unmount { dir: dir.to_owned(), seconds }) {
+    match session.call(&Request::Unmount { dir: dir.to_owned(), seconds: args.timeout, force: args.force }) {
         Ok(Reply::Unmounted(report)) => {
             if report.leaving {
                 session.wait_for_end();

@@ -57,6 +57,7 @@ pub(crate) enum Request {
         #[serde(with = "path_text")]
         dir: PathBuf,
         seconds: u64,
+        force: bool,
     },
     /// Answered by `Status`, of all buckets or of the one mounted there.
     Status { target: Target },

@@ -67,7 +67,9 @@ impl State {
                 self.life.wait_gone(&self.mount_at(dir)?, None);
                 Ok(Reply::Done)
             }
-            Request::Unmount { dir, seconds } => self.unmount(dir, Duration::from_secs(*seconds)).map(Reply::Unmounted),
+            Request::Unmount { dir, seconds, force } => {
+                self.unmount(dir, Duration::from_secs(*seconds), *force).map(Reply::Unmounted)
+            }
             Request::Status { target } => self.status(target).map(Reply::Status),
             Request::Sync { target } => self.sync(target).map(Reply::Synced),
             Request::Log { target } => self.log(target, events).map(|()| Reply::Done),
@@ -116,25 +118,30 @@ impl State {
         Ok(report)
     }
 
-    fn unmount(&self, dir: &Path, flush: Duration) -> Result<UnmountedReport> {
+    fn unmount(&self, dir: &Path, flush: Duration, force: bool) -> Result<UnmountedReport> {
         let mount = self.mount_at(dir)?;
-        let busy = self.end(&mount, flush)?;
+        let busy = self.end(&mount, flush, force)?;
         Ok(UnmountedReport { busy, leaving: self.life.is_last_request() })
     }
 
     /// Unmounts; true if something still used it.
-    fn end(&self, mount: &LiveMount, flush: Duration) -> Result<bool> {
-        match mount.mounted.unmount(flush) {
+    fn end(&self, mount: &LiveMount, flush: Duration, force: bool) -> Result<bool> {
+        match mount.mounted.unmount(flush, force) {
             Ok(busy) => {
-                // What still uses a detached mount may do so for ever, so that is not waited for.
-                if busy || !self.life.wait_gone(mount, Some(ENDING)) {
+                // What still uses a detached mount may do so for ever, so that is not waited for: it has nothing to store.
+                if busy {
                     self.life.forget(mount);
+                } else {
+                    self.life.wait_gone(mount, Some(ENDING));
                 }
                 tracing::info!(bucket = %mount.bucket, busy, "unmounted");
                 Ok(busy)
             }
             Err(_) if self.life.wait_gone(mount, Some(Duration::ZERO)) => Ok(false), // someone else was quicker
-            Err(error) => Err(error).with_context(|| format!("can not unmount {}", mount.dir.display())),
+            Err(error) => Err(error).with_context(|| {
+                let dir = mount.dir.display();
+                format!("can not unmount {dir} without losing something (make room, or `jaxfs unmount --force {dir}`)")
+            }),
         }
     }
 
@@ -142,7 +149,7 @@ impl State {
     pub(crate) fn unmount_all(&self, flush: Duration) -> Result<()> {
         let mut failures = Vec::new();
         for mount in self.life.mounts() {
-            if let Err(error) = self.end(&mount, flush) {
+            if let Err(error) = self.end(&mount, flush, true) {
                 failures.push(format!("{}: {}", mount.bucket, error.root_cause()));
             }
         }

@@ -27,6 +27,8 @@ pub(crate) struct Stat {
     pub(crate) size: u64,
     /// In units of 512 bytes.
     pub(crate) blocks: u64,
+    /// Whether this stays as it is until something is changed: what is not sealed yet may come to take less room.
+    pub(crate) settled: bool,
     pub(crate) atime: Time,
     pub(crate) mtime: Time,
     pub(crate) ctime: Time,
@@ -45,7 +47,7 @@ pub(crate) struct Changed {
 }
 
 impl Attributes {
-    /// Takes the set-id bits and file capabilities away.
+    /// Takes the set-id bits and file capabilities away, as when somebody else writes.
     pub(super) fn drop_privileges(&mut self) {
         self.mode &= !S_ISUID;
         // Without group execution the bit once meant mandatory locking, and stays.
@@ -66,16 +68,19 @@ impl Fs {
 
     pub(super) fn stat(&self, table: &Table, ino: Ino) -> Result<Stat, FsError> {
         let inode = table.get(ino).ok_or(FsError::NotFound)?;
-        let (size, blocks) = match &inode.object {
-            Object::File(file) => file.size_and_blocks(),
-            Object::Directory(directory) => directory_size(directory.entries),
-            Object::Symlink(target) => (target.len() as u64, 0),
-            Object::Special(_) => (0, 0),
+        let (size, blocks, settled) = match &inode.object {
+            Object::File(file) => file.measure(),
+            Object::Directory(directory) => {
+                let (size, blocks) = directory_size(directory.entries);
+                (size, blocks, true)
+            }
+            Object::Symlink(target) => (target.len() as u64, 0, true),
+            Object::Special(_) => (0, 0, true),
         };
-        Ok(self.describe(ino, inode, size, blocks))
+        Ok(self.describe(ino, inode, (size, blocks, settled)))
     }
 
-    fn describe(&self, ino: Ino, inode: &Inode, size: u64, blocks: u64) -> Stat {
+    fn describe(&self, ino: Ino, inode: &Inode, (size, blocks, settled): (u64, u64, bool)) -> Stat {
         let (uid, gid) = match self.owner {
             Owner::Me { uid, gid } => (uid, gid),
             Owner::Stored => (inode.attributes.uid, inode.attributes.gid),
@@ -87,7 +92,7 @@ impl Fs {
         let Attributes { mode, mtime, ctime, btime, atime, .. } = inode.attributes;
         let (kind, nlink) = (inode.kind(), inode.links());
         let atime = atime.unwrap_or(mtime);
-        Stat { ino, kind, mode, nlink, uid, gid, rdev, size, blocks, atime, mtime, ctime, btime }
+        Stat { ino, kind, mode, nlink, uid, gid, rdev, size, blocks, settled, atime, mtime, ctime, btime }
     }
 
     /// Changes attributes, all in one step, and describes the result.
@@ -99,7 +104,6 @@ impl Fs {
             return Err(FsError::NotPermitted);
         }
         if let Some(size) = wanted.size {
-            self.wait_for_room()?;
             self.file(ino)?.truncate(size)?;
         }
         let time = now();
@@ -191,6 +195,6 @@ fn xattr_allowed(name: &[u8]) -> Result<(), FsError> {
 
 /// A size for a directory, as other file systems show one: it grows with the number of names.
 fn directory_size(entries: u64) -> (u64, u64) {
-    let size = (entries * 64).next_multiple_of(4096).max(4096);
+    let size = entries.saturating_mul(64).min(1 << 40).next_multiple_of(4096).max(4096);
     (size, size / 512)
 }

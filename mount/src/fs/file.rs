@@ -66,12 +66,13 @@ impl File {
         Self { state: RwLock::new(state), budget }
     }
 
-    /// Bytes, and 512-byte blocks that they take. What is not sealed yet counts as if it took its size.
-    pub(crate) fn size_and_blocks(&self) -> (u64, u64) {
+    /// Bytes, the 512-byte blocks that they take, and whether all of them are sealed. What is not counts as if it took its
+    /// size.
+    pub(crate) fn measure(&self) -> (u64, u64, bool) {
         let state = self.state.read();
-        let pending = state.dirty.data_bytes() + state.frozen.as_ref().map_or(0, |frozen| frozen.layer.data_bytes());
-        let stored = state.base.blocks512();
-        (state.size, stored + pending.div_ceil(512))
+        let pending: u64 = state.layers().map(Layer::data_bytes).sum();
+        let blocks = state.base.blocks512() + pending.div_ceil(512);
+        (state.size, blocks.min(state.size.div_ceil(512)), state.is_plain())
     }
 
     /// Puts bytes at an offset and grows the file if need be.

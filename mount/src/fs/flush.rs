@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use jaxfs_sync::link::Link;
 use jaxfs_sync::tree::{
     Body, DirEntry, DirectoryBody, FileId, Kind, Name, Record, SharedInode, Superblock, Target, Tree, TreeError, Vault,
 };
@@ -21,13 +22,15 @@ use crate::writeback::Durability;
 pub(super) struct Flusher {
     /// The newest version that is written.
     superblock: Superblock,
-    /// It is more than what is committed.
-    uncommitted: bool,
+    /// How far it has got.
+    reached: Durability,
+    /// The head that it was made from.
+    base: Link,
 }
 
 impl Flusher {
-    pub(super) const fn new(superblock: Superblock) -> Self {
-        Self { superblock, uncommitted: false }
+    pub(super) const fn new(superblock: Superblock, reached: Durability, base: Link) -> Self {
+        Self { superblock, reached, base }
     }
 }
 
@@ -72,13 +75,17 @@ impl Fs {
     /// Writes all changes back, as durably as asked for. One at a time.
     pub(super) fn flush(&self, durability: Durability) -> Result<(), FsError> {
         let mut flusher = self.flusher.lock();
-        let frozen = freeze(&mut self.table.lock());
+        // Files without a name are in no version: they are sealed only where memory runs short.
+        let short = self.memory_is_short();
+        let frozen = freeze(&mut self.table.lock(), short);
         if let Some(frozen) = frozen {
             let mut written = Written::default();
             match write(self.vault(), &frozen, &mut written) {
                 Ok(superblock) => {
                     install(&mut self.table.lock(), written, superblock.inodes.clone());
-                    flusher.uncommitted |= flusher.superblock != superblock;
+                    if flusher.superblock != superblock {
+                        flusher.reached = Durability::Memory;
+                    }
                     flusher.superblock = superblock;
                 }
                 Err(error) => {
@@ -87,29 +94,25 @@ impl Fs {
                 }
             }
         }
-        match durability {
-            Durability::Memory => Ok(()),
-            Durability::Durable if !flusher.uncommitted => Ok(()),
-            Durability::Durable => {
-                self.bucket.begin(&flusher.superblock)?.checkpoint()?;
-                flusher.uncommitted = false;
-                Ok(())
-            }
-            Durability::Published => {
-                self.bucket.begin(&flusher.superblock)?.publish()?;
-                flusher.uncommitted = false;
-                Ok(())
-            }
+        if flusher.reached >= durability {
+            return Ok(());
         }
+        let version = self.bucket.begin(&flusher.superblock, flusher.base)?;
+        match durability {
+            Durability::Published => flusher.base = version.publish()?,
+            Durability::Durable | Durability::Memory => version.checkpoint()?,
+        }
+        flusher.reached = durability;
+        Ok(())
     }
 }
 
-fn freeze(table: &mut Table) -> Option<Frozen> {
+fn freeze(table: &mut Table, short: bool) -> Option<Frozen> {
     let loose = |table: &Table| -> Vec<Arc<File>> {
         let files = table.nameless.iter().filter_map(|ino| table.get(*ino)?.file());
         files.filter(|file| file.is_changed()).cloned().collect()
     };
-    let nameless = loose(table);
+    let nameless = if short { loose(table) } else { Vec::new() };
     if !table.root_changed && table.shared_changes.is_empty() && nameless.is_empty() {
         return None;
     }

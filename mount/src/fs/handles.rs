@@ -8,10 +8,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
-use super::Fs;
+use super::attributes::Changed;
 use super::file::File;
 use super::listing::Listing;
 use super::table::Ino;
+use super::{Caller, Fs};
 use crate::errno::FsError;
 use crate::limits;
 use crate::writeback::Durability;
@@ -49,25 +50,12 @@ impl Handles {
 
 impl Fs {
     /// Opens a regular file, and empties it if asked to.
-    pub(crate) fn open(&self, ino: Ino, truncate: bool) -> Result<u64, FsError> {
+    pub(crate) fn open(&self, ino: Ino, truncate: bool, caller: Caller) -> Result<u64, FsError> {
+        if truncate {
+            self.set_attributes(ino, Changed { size: Some(0), ..Changed::default() }, caller)?;
+        }
         let file = self.file(ino)?;
-        let _gate = if truncate { Some(self.enter()?) } else { None };
-        if truncate {
-            file.truncate(0)?;
-        }
-        let mut table = self.table.lock();
-        if truncate {
-            let time = super::now();
-            if let Some(inode) = table.get_mut(ino) {
-                (inode.attributes.mtime, inode.attributes.ctime) = (time, time);
-            }
-            table.touch(ino);
-        }
-        table.opened(ino);
-        drop(table);
-        if truncate {
-            self.changed();
-        }
+        self.table.lock().opened(ino);
         Ok(self.add_file(ino, file))
     }
 
@@ -118,11 +106,21 @@ impl Fs {
         Ok(self.file_handle(handle)?.file.read(self.vault(), offset, len)?)
     }
 
+    /// Whether a write is taken at once. If not, [`Fs::when_room`] says when.
+    pub(crate) fn has_room(&self) -> bool {
+        self.budget.get() < self.dirty_limit
+    }
+
+    /// Has `then` called once dirty memory has been sealed, or with the reason why it can not be.
+    pub(crate) fn when_room(&self, then: impl FnOnce(Result<(), FsError>) + Send + 'static) {
+        self.writeback.when(Durability::Memory, then);
+    }
+
     /// Writes to an open file. With `drop_privileges`, set-id bits and capabilities go, as when another user writes.
     pub(crate) fn write(&self, handle: u64, offset: u64, data: &[u8], drop_privileges: bool) -> Result<(), FsError> {
         let _gate = self.enter()?;
         let open = self.file_handle(handle)?;
-        self.wait_for_room()?;
+        self.check_disk(data.len())?;
         open.file.write(offset, data)?;
         self.modified(&open, drop_privileges);
         Ok(())
@@ -147,17 +145,9 @@ impl Fs {
             }
             schedule.written(Instant::now());
         });
-        if self.budget.get() > self.dirty_limit / 2 {
+        if self.memory_is_short() {
             self.writeback.relieve();
         }
-    }
-
-    /// Bounds dirty memory: waits for the write-back if it is behind.
-    pub(super) fn wait_for_room(&self) -> Result<(), FsError> {
-        if self.budget.get() < self.dirty_limit {
-            return Ok(());
-        }
-        self.writeback.wait_until(|| self.budget.get() < self.dirty_limit)
     }
 
     /// Has `answer` called once everything written so far is on disk, or can not be brought there.
@@ -192,9 +182,9 @@ impl Fs {
     pub(crate) fn copy_range(&self, from: (u64, u64), to: (u64, u64), len: u64) -> Result<u64, FsError> {
         let _gate = self.enter()?;
         let (source, target) = (self.file_handle(from.0)?, self.file_handle(to.0)?);
-        self.wait_for_room()?;
         let bytes = source.file.read(self.vault(), from.1, len.min(limits::COPY_BYTES) as usize)?;
         if !bytes.is_empty() {
+            self.check_disk(bytes.len())?;
             target.file.write(to.1, &bytes)?;
             self.modified(&target, false);
         }

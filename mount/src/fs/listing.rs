@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 
-use jaxfs_sync::tree::{DirEntry, Kind, Name, Target};
+use jaxfs_sync::tree::{DirEntry, DirectoryBody, Kind, Name, Target};
 
 use super::Fs;
 use super::attributes::Stat;
@@ -39,6 +39,26 @@ enum Found {
     Stored(Target),
 }
 
+/// The next names of a directory, and the stored tree that they were read from.
+struct Page {
+    base: DirectoryBody,
+    entries: Vec<(Name, Found)>,
+}
+
+impl Listing {
+    /// Notes which name an offset stands for. Later ones stay as long as nothing else is in their place: a program may go
+    /// back, and then forward again.
+    fn remember(&mut self, at: usize, name: &Name) {
+        match self.shown.get(at) {
+            Some(known) if known == name => {}
+            _ => {
+                self.shown.truncate(at);
+                self.shown.push(name.clone());
+            }
+        }
+    }
+}
+
 impl Fs {
     /// Shows entries from `offset` on to `show`, in order, until it says that it is full. With `attributes`, the kernel
     /// then holds one lookup of each entry that was shown, but for `.` and `..`.
@@ -68,22 +88,28 @@ impl Fs {
         if shown > listing.shown.len() {
             return Err(FsError::Invalid);
         }
-        listing.shown.truncate(shown);
+        let mut at = shown;
         loop {
-            let page = self.page(ino, listing.shown.last())?;
-            if page.is_empty() {
+            let after = at.checked_sub(1).map(|last| listing.shown[last].clone());
+            let page = match self.page(ino, after.as_ref()) {
+                Ok(page) => page,
+                // What was shown counts; who goes on behind it meets the error.
+                Err(_) if at > shown => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            if page.entries.is_empty() {
                 return Ok(());
             }
-            for (name, found) in page {
-                let offset = listing.shown.len() as u64 + 3;
+            for (name, found) in &page.entries {
+                let offset = at as u64 + 3;
                 let listed = match attributes {
-                    true => self.listed_with_stat(ino, &name, &found, offset)?,
-                    false => self.listed(&name, &found, offset),
+                    true => self.listed_with_stat(ino, &page.base, name, found, offset),
+                    false => self.listed(name, found, offset),
                 };
                 let Some(listed) = listed else { continue };
-                listing.shown.push(name);
+                listing.remember(at, name);
+                at += 1;
                 if show(&listed) {
-                    listing.shown.pop();
                     if attributes {
                         self.table.lock().forget(listed.ino, 1);
                     }
@@ -94,7 +120,7 @@ impl Fs {
     }
 
     /// The next names of a directory, in order: those stored and those changed, merged. Empty only at the end.
-    fn page(&self, ino: Ino, after: Option<&Name>) -> Result<Vec<(Name, Found)>, FsError> {
+    fn page(&self, ino: Ino, after: Option<&Name>) -> Result<Page, FsError> {
         let mut after = after.cloned();
         loop {
             let base = self.table.lock().directory(ino).ok_or(FsError::NotDirectory)?.base.clone();
@@ -106,11 +132,11 @@ impl Fs {
             if directory.base != base {
                 continue;
             }
-            let (page, end) = merge(directory, stored, after_now);
+            let (entries, end) = merge(directory, stored, after_now);
             match end {
                 // A page of nothing but removed names is not the end of the directory.
-                Some(end) if page.is_empty() => after = Some(end),
-                _ => return Ok(page),
+                Some(end) if entries.is_empty() => after = Some(end),
+                _ => return Ok(Page { base, entries }),
             }
         }
     }
@@ -126,34 +152,35 @@ impl Fs {
     }
 
     /// What a listing with attributes shows of an entry, for which the kernel then holds a lookup more; `None` if it went
-    /// away meanwhile.
+    /// away meanwhile, or can not be read: that is no reason to show nothing of the directory.
     fn listed_with_stat(
         &self,
         parent: Ino,
+        base: &DirectoryBody,
         name: &Name,
         found: &Found,
         offset: u64,
-    ) -> Result<Option<Listed>, FsError> {
-        let stat = match self.known(parent, name, found)? {
+    ) -> Option<Listed> {
+        let stat = match self.known(parent, base, name, found) {
             Some(stat) => Some(stat),
-            None => self.lookup(parent, name)?,
+            None => self.lookup(parent, name).ok().flatten(),
         };
-        Ok(stat.map(|stat| Listed { name: name.to_vec(), offset, ino: stat.ino, kind: stat.kind, stat: Some(stat) }))
+        stat.map(|stat| Listed { name: name.to_vec(), offset, ino: stat.ino, kind: stat.kind, stat: Some(stat) })
     }
 
     /// Describes an entry as it was found, if that still stands and nothing more has to be read for it.
-    fn known(&self, parent: Ino, name: &Name, found: &Found) -> Result<Option<Stat>, FsError> {
+    fn known(&self, parent: Ino, base: &DirectoryBody, name: &Name, found: &Found) -> Option<Stat> {
         let mut table = self.table.lock();
-        let Some(directory) = table.directory(parent) else { return Ok(None) };
+        let directory = table.directory(parent)?;
         let ino = match (found, directory.changed(name)) {
             (Found::Changed(ino), Some(Some(now))) if now == *ino => *ino,
-            (Found::Stored(Target::Record(record)), None) => {
+            (Found::Stored(Target::Record(record)), None) if directory.base == *base => {
                 table.load(record, Links::Home(parent, name.clone()), |record| self.object(record))
             }
-            _ => return Ok(None),
+            _ => return None,
         };
         table.looked_up(ino, 1);
-        self.stat(&table, ino).map(Some)
+        self.stat(&table, ino).ok()
     }
 }
 

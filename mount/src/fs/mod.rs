@@ -30,6 +30,7 @@ use table::{Object, Table};
 
 use crate::Owner;
 use crate::errno::FsError;
+use crate::limits;
 use crate::writeback::{Durability, Writeback};
 
 /// Who asks.
@@ -59,6 +60,8 @@ pub(crate) struct Fs {
     budget: Arc<DirtyBytes>,
     dirty_limit: usize,
     writeback: Arc<Writeback>,
+    /// Bytes free on the disk, as of when.
+    disk: Mutex<Option<(Instant, u64)>>,
     flusher: Mutex<Flusher>,
     /// Whether changes are taken. Held, shared, by each operation that changes something, so that closing it waits for
     /// those under way. Before all other locks.
@@ -68,15 +71,21 @@ pub(crate) struct Fs {
 impl Fs {
     /// The bucket's newest state on this machine, published or not.
     pub(crate) fn new(bucket: Arc<Bucket>, owner: Owner, dirty_limit: usize) -> Result<Self, FsError> {
-        let superblock = bucket.superblock()?;
+        let (superblock, base) = (bucket.superblock()?, bucket.head());
+        let reached = if bucket.has_checkpoint() { Durability::Durable } else { Durability::Published };
         let budget = Arc::new(DirtyBytes::default());
         let Superblock { root, inodes } = &superblock;
         let table = Table::new(root, inodes.clone(), |record| object(record, &budget));
+        let writeback = Writeback::new();
+        if reached < Durability::Published {
+            writeback.note(|schedule| schedule.changed(Instant::now()));
+        }
         Ok(Self {
             table: Mutex::new(table),
             handles: Handles::default(),
-            writeback: Arc::new(Writeback::new()),
-            flusher: Mutex::new(Flusher::new(superblock)),
+            writeback: Arc::new(writeback),
+            disk: Mutex::default(),
+            flusher: Mutex::new(Flusher::new(superblock, reached, base)),
             gate: RwLock::new(true),
             bucket,
             owner,
@@ -91,7 +100,8 @@ impl Fs {
 
     /// The thread that publishes, to be run by whoever mounts.
     pub(crate) fn write_back(&self) {
-        self.writeback.run(|durability| self.flush(durability), || self.budget.get() > self.dirty_limit / 2);
+        self.writeback.run(|durability| self.flush(durability), || self.memory_is_short());
+        self.refuse_changes(Duration::MAX);
     }
 
     /// Waits until everything written so far is published, at most for `limit`; `None` if that was too short.
@@ -113,9 +123,42 @@ impl Fs {
         })
     }
 
-    /// Refuses all changes from here on; those under way are finished on return.
-    pub(crate) fn refuse_changes(&self) {
-        *self.gate.write() = false;
+    /// Refuses all changes from here on. Those under way are finished on return, if it gives true: if they took no longer
+    /// than `limit`.
+    pub(crate) fn refuse_changes(&self, limit: Duration) -> bool {
+        self.set_gate(false, limit)
+    }
+
+    /// Takes changes again.
+    pub(crate) fn take_changes(&self) {
+        self.set_gate(true, Duration::MAX);
+    }
+
+    fn set_gate(&self, open: bool, limit: Duration) -> bool {
+        let gate = match Instant::now().checked_add(limit) {
+            Some(deadline) => self.gate.try_write_until(deadline),
+            None => Some(self.gate.write()),
+        };
+        gate.map(|mut gate| *gate = open).is_some()
+    }
+
+    /// Whether so much is dirty that it should be sealed.
+    fn memory_is_short(&self) -> bool {
+        self.budget.get() > self.dirty_limit / 2
+    }
+
+    /// Says that the disk is full while what is to be written can still be refused: `len` bytes more than what is
+    /// dirty, and room for the store to commit it.
+    fn check_disk(&self, len: usize) -> Result<(), FsError> {
+        let mut disk = self.disk.lock();
+        let fresh = disk.is_some_and(|(at, _)| at.elapsed() < limits::DISK_AGE);
+        if !fresh {
+            let space = self.space()?;
+            *disk = Some((Instant::now(), space.available.saturating_mul(space.block_bytes.into())));
+        }
+        let available = disk.map_or(0, |(_, bytes)| bytes);
+        let needed = (self.budget.get() + len) as u64 + limits::DISK_RESERVE;
+        if available < needed { Err(FsError::NoSpace) } else { Ok(()) }
     }
 
     /// Lets an operation change something while what it gives is held.

@@ -97,9 +97,13 @@ impl Fs {
             New::Symlink(target) => symlink(target)?,
             New::Special(body) => body,
         };
+        self.check_disk(limits::RECORD_BYTES)?;
         let (mut table, [existing]) = self.resolve([(parent, &name)])?;
         if existing.is_some() {
             return Err(FsError::Exists);
+        }
+        if body.kind() == Kind::Directory && ancestors(&table, parent).nth(limits::DIRECTORY_DEPTH).is_some() {
+            return Err(FsError::NameTooLong);
         }
         let above = table.get(parent).ok_or(FsError::NotFound)?;
         if above.nlink == 0 {
@@ -394,14 +398,13 @@ fn touch_times(table: &mut Table, ino: Ino, modified: bool) {
 
 /// A directory can not move below itself.
 fn below_itself(table: &Table, moved: Ino, to: Ino) -> Result<(), FsError> {
-    let mut at = Some(to);
-    while let Some(ino) = at {
-        if ino == moved {
-            return Err(FsError::Invalid);
-        }
-        at = table.get(ino).and_then(|inode| inode.home.as_ref()).map(|(parent, _)| *parent);
-    }
-    Ok(())
+    if ancestors(table, to).any(|ino| ino == moved) { Err(FsError::Invalid) } else { Ok(()) }
+}
+
+/// A directory and all above it.
+fn ancestors(table: &Table, from: Ino) -> impl Iterator<Item = Ino> {
+    let above = |ino: &Ino| table.get(*ino)?.home.as_ref().map(|(parent, _)| *parent);
+    std::iter::successors(Some(from), above)
 }
 
 /// Whether a rename may replace `target` by `source`.

@@ -147,7 +147,7 @@ impl Inode {
     pub(crate) fn links(&self) -> u64 {
         match &self.object {
             Object::Directory(_) if self.nlink == 0 => 0,
-            Object::Directory(directory) => 2 + directory.subdirectories,
+            Object::Directory(directory) => directory.subdirectories.saturating_add(2),
             _ => self.nlink,
         }
     }
@@ -319,8 +319,8 @@ impl Table {
         let Some(inode) = self.get(ino) else { return };
         let (shared, is_directory) = (inode.shared, inode.kind() == Kind::Directory);
         if let Some(directory) = self.directory_mut(parent) {
-            directory.entries += 1;
-            directory.subdirectories += u64::from(is_directory);
+            directory.entries = directory.entries.saturating_add(1);
+            directory.subdirectories = directory.subdirectories.saturating_add(u64::from(is_directory));
         }
         self.set_change(parent, name.clone(), Some(ino));
         if !shared {

@@ -48,6 +48,9 @@ pub enum BucketError {
     /// A reader can not publish.
     #[error("this device may read the bucket, and not write to it")]
     NotAWriter,
+    /// Another version became the head since the one was made that was to follow it.
+    #[error("the bucket has a newer version")]
+    Superseded,
     /// A name that no bucket or device can have.
     #[error(transparent)]
     Label(#[from] LabelError),

@@ -45,6 +45,8 @@ pub struct Bucket {
     vault: Vault,
     genesis: VerifiedManifest,
     role: Role,
+    /// Held from the making of a manifest until the chain has it, so that nothing comes in between. Before `state`.
+    publishing: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -54,6 +56,8 @@ struct State {
     shown: Manifest,
     shown_link: Link,
     checkpoint: Option<BlockRef>,
+    /// A manifest whose commit failed: it is what the next attempt at the same version stores, since the store may have it.
+    attempted: Option<SignedManifest>,
     lists: BTreeMap<Link, MemberList>,
 }
 
@@ -74,14 +78,16 @@ impl Bucket {
         let list = lists.get(&shown.share.members).ok_or(BucketError::Missing("the member list"))?;
         let access = list.open(&device)?;
         let keyring = access.keyring().ok_or(BucketError::Mirror)?;
-        let checkpoint = store.meta(CHECKPOINT)?.and_then(|bytes| decode_ref(&bytes));
+        let damaged = BucketError::Missing("the version that was synced last");
+        let checkpoint = store.meta(CHECKPOINT)?.map(|bytes| decode_ref(&bytes).ok_or(damaged)).transpose()?;
         Ok(Self {
             dir: dir.to_path_buf(),
             device,
             vault: Vault::new(store, Arc::new(keyring)),
             role: access.role,
             genesis,
-            state: Mutex::new(State { chain, shown, shown_link, checkpoint, lists }),
+            publishing: Mutex::new(()),
+            state: Mutex::new(State { chain, shown, shown_link, checkpoint, attempted: None, lists }),
         })
     }
 
@@ -118,6 +124,11 @@ impl Bucket {
     /// The version that is shown.
     pub fn head(&self) -> Link {
         self.state.lock().shown_link
+    }
+
+    /// Whether something is durable here that is not published.
+    pub fn has_checkpoint(&self) -> bool {
+        self.state.lock().checkpoint.is_some()
     }
 
     /// What its members call it.

@@ -14,18 +14,20 @@ use crate::tree::Superblock;
 pub struct Transaction<'a> {
     bucket: &'a Bucket,
     entry: BlockRef,
+    base: Link,
 }
 
 impl Bucket {
-    /// Seals the root of a version, whose other blocks are in the vault already.
+    /// Seals the root of a version that was made from the one that `base` published. Its other blocks are in the vault
+    /// already.
     ///
     /// # Errors
     /// If it can not be stored, or this device may not write.
-    pub fn begin(&self, superblock: &Superblock) -> Result<Transaction<'_>, BucketError> {
+    pub fn begin(&self, superblock: &Superblock, base: Link) -> Result<Transaction<'_>, BucketError> {
         if !self.role().may_write() {
             return Err(BucketError::NotAWriter);
         }
-        Ok(Transaction { bucket: self, entry: superblock.put(&self.vault)? })
+        Ok(Transaction { bucket: self, entry: superblock.put(&self.vault)?, base })
     }
 }
 
@@ -33,8 +35,10 @@ impl Transaction<'_> {
     /// Keeps the version as the newest on this machine, without telling anybody. Durable on return.
     ///
     /// # Errors
-    /// If it can not be stored; then the checkpoint before still stands.
+    /// If it can not be stored, or the head is not its base any more; then the checkpoint before still stands.
     pub fn checkpoint(self) -> Result<(), BucketError> {
+        let _one_at_a_time = self.bucket.publishing.lock();
+        self.check_base()?;
         let store = self.bucket.vault.store();
         store.commit(Commit { manifests: Vec::new(), meta: vec![(CHECKPOINT, Some(encode_ref(&self.entry)))] })?;
         self.bucket.state.lock().checkpoint = Some(self.entry);
@@ -45,14 +49,21 @@ impl Transaction<'_> {
     /// head.
     ///
     /// # Errors
-    /// If it can not be stored; then the head before still stands.
+    /// If it can not be stored, or the head is not its base any more; then the head before still stands.
     pub fn publish(self) -> Result<Link, BucketError> {
-        let manifest = self.manifest()?;
-        let Some(manifest) = manifest else { return self.forget_checkpoint() };
+        let _one_at_a_time = self.bucket.publishing.lock();
+        self.check_base()?;
+        let Some(manifest) = self.manifest()? else { return self.forget_checkpoint() };
+        self.bucket.state.lock().attempted = Some(manifest.clone());
         let commit =
             Commit { manifests: vec![(manifest.link(), manifest.bytes().to_vec())], meta: vec![(CHECKPOINT, None)] };
         self.bucket.vault.store().commit(commit)?;
         self.admit(manifest)
+    }
+
+    /// A version never replaces one that it was not made from.
+    fn check_base(&self) -> Result<(), BucketError> {
+        if self.bucket.head() == self.base { Ok(()) } else { Err(BucketError::Superseded) }
     }
 
     /// The manifest of this version; none if the head has the same.
@@ -61,6 +72,12 @@ impl Transaction<'_> {
         let (shown, genesis) = (&state.shown, &self.bucket.genesis);
         if shown.entry() == self.entry {
             return Ok(None);
+        }
+        let same = |made: &&SignedManifest| {
+            made.claims().entry == self.entry.link && made.claims().previous == Some(state.shown_link)
+        };
+        if let Some(made) = state.attempted.as_ref().filter(same) {
+            return Ok(Some(made.clone()));
         }
         let draft = ManifestDraft {
             id: genesis.id,
@@ -82,13 +99,11 @@ impl Transaction<'_> {
     }
 
     fn forget_checkpoint(&self) -> Result<Link, BucketError> {
-        let mut state = self.bucket.state.lock();
-        if state.checkpoint.take().is_some() {
-            drop(state);
+        if self.bucket.has_checkpoint() {
             self.bucket.vault.store().commit(Commit { manifests: Vec::new(), meta: vec![(CHECKPOINT, None)] })?;
-            state = self.bucket.state.lock();
+            self.bucket.state.lock().checkpoint = None;
         }
-        Ok(state.shown_link)
+        Ok(self.bucket.head())
     }
 
     fn admit(&self, manifest: SignedManifest) -> Result<Link, BucketError> {
@@ -109,7 +124,7 @@ impl Transaction<'_> {
         if !state.chain.contains(&link) {
             return Err(Rejected::BadAncestor.into());
         }
-        state.checkpoint = None;
+        (state.checkpoint, state.attempted) = (None, None);
         if state.chain.shown() == Some(link) {
             (state.shown, state.shown_link) = (shown, link);
         }

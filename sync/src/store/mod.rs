@@ -157,9 +157,9 @@ impl Store {
         Ok(true)
     }
 
-    /// Makes everything durable that was put before, and then what `commit` says: all of it or nothing. After an error of
-    /// the index it can be tried again. After an error of a sync the store only reads until it is opened anew, because
-    /// the system may have dropped what it could not write.
+    /// Makes everything durable that was put before, and then what `commit` says: all of it or nothing. When the
+    /// disk is full it can be tried again. After any other error the store only reads until it is opened anew, because the
+    /// system may have dropped what it could not write.
     pub fn commit(&self, commit: Commit) -> Result<(), StoreError> {
         let _one_at_a_time = self.commit.lock();
         self.check()?;
@@ -171,9 +171,15 @@ impl Store {
         let result = self.index.commit(end, closing.iter(), &commit);
         let mut pending = self.pending.write();
         let closing = std::mem::take(&mut pending.closing);
-        match result {
+        match &result {
             Ok(()) => drop(self.commits.fetch_add(1, Ordering::AcqRel)),
-            Err(_) => pending.open.extend(closing.iter()),
+            Err(error) => {
+                pending.open.extend(closing.iter());
+                // On a full disk nothing of it was written. After anything else, what the index says may not be on disk.
+                if !matches!(error, StoreError::Full(_)) {
+                    self.failed.store(true, Ordering::Release);
+                }
+            }
         }
         result
     }
