@@ -1,5 +1,8 @@
 //! The content of one file: what is stored, what is being written back, and what was written since.
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
