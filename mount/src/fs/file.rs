@@ -161,6 +161,13 @@ impl File {
         }
     }
 
+    /// Memory that its layers take, when no operation is under way.
+    #[cfg(test)]
+    pub(super) fn check(&self) -> usize {
+        let state = self.state.read();
+        state.layers().map(Layer::cost).sum()
+    }
+
     /// Whether anything was written that is not in a frozen layer.
     pub(crate) fn is_changed(&self) -> bool {
         self.state.read().changed
