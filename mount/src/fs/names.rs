@@ -169,6 +169,9 @@ impl Fs {
         if existing.is_some() {
             return Err(FsError::Exists);
         }
+        if table.get(parent).is_none_or(|above| above.nlink == 0) {
+            return Err(FsError::NotFound);
+        }
         let inode = table.get(ino).ok_or(FsError::NotFound)?;
         if inode.kind() == Kind::Directory {
             return Err(FsError::NotPermitted);

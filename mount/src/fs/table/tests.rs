@@ -86,3 +86,14 @@ fn a_refused_operation_leaves_nothing_in_memory() {
     assert_eq!(fs.inodes(), 1);
     fs.check();
 }
+
+#[test]
+fn a_removed_directory_takes_no_link() {
+    let (_lab, fs) = stored();
+    let gone = fs.make(Ino::ROOT, b"gone", 0o700, New::Directory, ME).unwrap().ino;
+    let file = find(&fs, &["one", "two", "file"]);
+    fs.remove_directory(Ino::ROOT, b"gone").unwrap();
+    assert_eq!(fs.link(file, gone, b"name").err(), Some(FsError::NotFound));
+    assert_eq!(fs.make(gone, b"name", 0o600, New::File, ME).err(), Some(FsError::NotFound));
+    assert_eq!(fs.attributes(file).unwrap().nlink, 1);
+}
