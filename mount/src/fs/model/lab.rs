@@ -10,7 +10,6 @@ use tempfile::TempDir;
 use crate::Owner;
 use crate::fs::{Caller, Fs};
 
-#[allow(dead_code)]
 pub(in crate::fs) const ME: Caller = Caller { uid: 0, gid: 7 };
 
 pub(in crate::fs) struct Lab {
@@ -30,13 +29,11 @@ impl Lab {
         Self { dir: bucket.dir().to_path_buf(), _home: home, device, bucket }
     }
 
-    #[allow(dead_code)]
     /// The file system as it is found at a mount.
     pub(in crate::fs) fn mount(&self, dirty_limit: usize) -> Arc<Fs> {
         Arc::new(Fs::new(Arc::clone(&self.bucket), Owner::Stored, dirty_limit).unwrap())
     }
 
-    #[allow(dead_code)]
     /// Ends the process, as far as the bucket can tell, and opens it anew. No file system may be mounted.
     pub(in crate::fs) fn restart(self) -> Self {
         let Self { _home, dir, device, bucket } = self;
@@ -46,7 +43,7 @@ impl Lab {
         Self { _home, dir, device, bucket }
     }
 
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "soon")]
     /// Published versions, the genesis among them.
     pub(in crate::fs) fn manifests(&self) -> u64 {
         self.bucket.status().unwrap().manifests
