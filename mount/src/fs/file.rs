@@ -1,5 +1,8 @@
 //! The content of one file: what is stored, what is being written back, and what was written since.
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -174,6 +177,13 @@ impl File {
             }
             at = end;
         }
+    }
+
+    /// Memory that its layers take, when no operation is under way.
+    #[cfg(test)]
+    pub(super) fn check(&self) -> usize {
+        let state = self.state.read();
+        state.layers().map(Layer::cost).sum()
     }
 
     /// Whether anything was written that is not in a frozen layer.

@@ -17,6 +17,15 @@ use super::table::{Attributes, Ino, Object, Table};
 use crate::errno::FsError;
 use crate::writeback::Durability;
 
+#[cfg(test)]
+use super::model::fault::point as step;
+
+/// A step that can fail, where tests make it.
+#[cfg(not(test))]
+const fn step() -> Result<(), TreeError> {
+    Ok(())
+}
+
 /// What the write-back keeps between two runs.
 #[derive(Debug)]
 pub(super) struct Flusher {
@@ -94,6 +103,7 @@ impl Fs {
                 }
             }
         }
+        step()?;
         if flusher.reached >= durability {
             return Ok(());
         }
@@ -171,6 +181,7 @@ fn write(vault: &Vault, frozen: &Frozen, written: &mut Written) -> Result<Superb
 }
 
 fn write_inode(vault: &Vault, inode: &FrozenInode, written: &mut Written) -> Result<Record, TreeError> {
+    step()?;
     let body = match &inode.object {
         FrozenObject::File(file) => Body::File(write_file(vault, file, written)?),
         FrozenObject::Other(body) => body.clone(),
@@ -194,6 +205,7 @@ fn write_inode(vault: &Vault, inode: &FrozenInode, written: &mut Written) -> Res
 }
 
 fn write_file(vault: &Vault, file: &Arc<File>, written: &mut Written) -> Result<Settled, TreeError> {
+    step()?;
     match file.frozen() {
         Err(unchanged) => Ok(unchanged),
         Ok(frozen) => {

@@ -1,7 +1,10 @@
 //! Listing directories.
 //!
-//! An offset is the number of an entry in the order in which this handle showed them. The handle remembers the names, so
-//! that a listing that is taken up at any offset goes on behind that name, whatever came and went meanwhile.
+//! An offset is the number of a name in the order in which this handle first showed them. The handle remembers the names,
+//! so that a listing that is taken up at any offset goes on behind that name, whatever came and went meanwhile.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -19,6 +22,42 @@ use crate::limits;
 pub(crate) struct Listing {
     /// Names that were shown; entry `n` has offset `n + 3`, after `.` and `..`.
     shown: Vec<Name>,
+    /// The numbers of these names, once names are shown again.
+    numbers: Option<BTreeMap<Name, usize>>,
+}
+
+impl Listing {
+    /// Takes the listing up at an offset: behind which name.
+    fn seek(&mut self, offset: u64) -> Result<Option<Name>, FsError> {
+        if offset == 0 {
+            *self = Self::default();
+        }
+        let place = usize::try_from(offset.saturating_sub(2)).map_err(|_| FsError::Invalid)?;
+        if place > self.shown.len() {
+            return Err(FsError::Invalid);
+        }
+        if place < self.shown.len() {
+            let number = |(number, name): (usize, &Name)| (name.clone(), number);
+            self.numbers.get_or_insert_with(|| self.shown.iter().enumerate().map(number).collect());
+        }
+        Ok(place.checked_sub(1).and_then(|last| self.shown.get(last)).cloned())
+    }
+
+    /// The number that a name has, or gets when it is shown.
+    fn number(&self, name: &Name) -> usize {
+        let known = self.numbers.as_ref().and_then(|numbers| numbers.get(name));
+        known.copied().unwrap_or(self.shown.len())
+    }
+
+    /// A name was shown under this number.
+    fn show(&mut self, name: Name, number: usize) {
+        if number == self.shown.len() {
+            if let Some(numbers) = &mut self.numbers {
+                numbers.insert(name.clone(), number);
+            }
+            self.shown.push(name);
+        }
+    }
 }
 
 /// An entry to be shown.
@@ -43,20 +82,6 @@ enum Found {
 struct Page {
     base: DirectoryBody,
     entries: Vec<(Name, Found)>,
-}
-
-impl Listing {
-    /// Notes which name an offset stands for. Later ones stay as long as nothing else is in their place: a program may go
-    /// back, and then forward again.
-    fn remember(&mut self, at: usize, name: &Name) {
-        match self.shown.get(at) {
-            Some(known) if known == name => {}
-            _ => {
-                self.shown.truncate(at);
-                self.shown.push(name.clone());
-            }
-        }
-    }
 }
 
 impl Fs {
@@ -84,37 +109,35 @@ impl Fs {
                 }
             }
         }
-        let shown = usize::try_from(offset.saturating_sub(2)).map_err(|_| FsError::Invalid)?;
-        if shown > listing.shown.len() {
-            return Err(FsError::Invalid);
-        }
-        let mut at = shown;
+        let mut behind = listing.seek(offset)?;
+        let mut first = true;
         loop {
-            let after = at.checked_sub(1).map(|last| listing.shown[last].clone());
-            let page = match self.page(ino, after.as_ref()) {
+            let page = match self.page(ino, behind.as_ref()) {
                 Ok(page) => page,
                 // What was shown counts; who goes on behind it meets the error.
-                Err(_) if at > shown => return Ok(()),
+                Err(_) if !first => return Ok(()),
                 Err(error) => return Err(error),
             };
+            first = false;
             if page.entries.is_empty() {
                 return Ok(());
             }
             for (name, found) in &page.entries {
-                let offset = at as u64 + 3;
+                let number = listing.number(name);
+                let offset = number as u64 + 3;
                 let listed = match attributes {
                     true => self.listed_with_stat(ino, &page.base, name, found, offset),
                     false => self.listed(name, found, offset),
                 };
                 let Some(listed) = listed else { continue };
-                listing.remember(at, name);
-                at += 1;
                 if show(&listed) {
                     if attributes {
                         self.table.lock().forget(listed.ino, 1);
                     }
                     return Ok(());
                 }
+                behind = Some(name.clone());
+                listing.show(name.clone(), number);
             }
         }
     }

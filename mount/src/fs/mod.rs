@@ -9,6 +9,8 @@ mod file;
 mod flush;
 mod handles;
 mod listing;
+#[cfg(test)]
+mod model;
 mod names;
 mod table;
 

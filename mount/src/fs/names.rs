@@ -3,6 +3,7 @@
 //! Every operation resolves the names that it is about first. What is stored is read without a lock, and what was read is
 //! good for as long as the tree that it was read from is the directory's; then the operation happens in one step.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use jaxfs_sync::tree::{Body, Content, DirectoryBody, FileId, Kind, Name, SharedInode, Target, Tree};
@@ -35,6 +36,35 @@ enum Resolved {
     Ask(DirectoryBody),
     /// The stored table of shared inodes has to be asked for a file.
     AskShared(FileId, Tree<SharedInode>),
+}
+
+/// The table while an operation on what names lead to is under way. What was brought into memory for it and is not used
+/// when it ends goes again.
+struct Held<'a, const N: usize> {
+    table: MutexGuard<'a, Table>,
+    found: [Option<Ino>; N],
+}
+
+impl<const N: usize> Deref for Held<'_, N> {
+    type Target = Table;
+
+    fn deref(&self) -> &Table {
+        &self.table
+    }
+}
+
+impl<const N: usize> DerefMut for Held<'_, N> {
+    fn deref_mut(&mut self) -> &mut Table {
+        &mut self.table
+    }
+}
+
+impl<const N: usize> Drop for Held<'_, N> {
+    fn drop(&mut self) {
+        for ino in self.found.into_iter().flatten() {
+            self.table.evict(ino);
+        }
+    }
 }
 
 /// What is to be made under a name.
@@ -142,6 +172,9 @@ impl Fs {
         let (mut table, [existing]) = self.resolve([(parent, &name)])?;
         if existing.is_some() {
             return Err(FsError::Exists);
+        }
+        if table.get(parent).is_none_or(|above| above.nlink == 0) {
+            return Err(FsError::NotFound);
         }
         let inode = table.get(ino).ok_or(FsError::NotFound)?;
         if inode.kind() == Kind::Directory {
@@ -257,24 +290,24 @@ impl Fs {
 
     /// Finds what names lead to, brings it into memory, and gives the table with it, unchanged since.
     ///
-    /// What is found is in the table as long as the guard is held, and longer only if it is made to be.
-    fn resolve<const N: usize>(
-        &self,
-        places: [Place<'_>; N],
-    ) -> Result<(MutexGuard<'_, Table>, [Option<Ino>; N]), FsError> {
+    /// What is found is in the table as long as the guard is held, unless it is evicted by name, and longer only if it is
+    /// made to be.
+    fn resolve<const N: usize>(&self, places: [Place<'_>; N]) -> Result<(Held<'_, N>, [Option<Ino>; N]), FsError> {
         let mut stored: [Option<Stored>; N] = [const { None }; N];
         loop {
-            let mut table = self.table.lock();
-            let mut found = [None; N];
+            let mut held = Held { table: self.table.lock(), found: [None; N] };
             let mut asked = None;
             for (at, place) in places.iter().enumerate() {
-                match self.resolve_in(&mut table, *place, stored[at].as_ref())? {
-                    Resolved::Known(ino) => found[at] = ino,
+                match self.resolve_in(&mut held, *place, stored[at].as_ref())? {
+                    Resolved::Known(ino) => held.found[at] = ino,
                     question => asked = Some((at, question)),
                 }
             }
-            let Some((at, question)) = asked else { return Ok((table, found)) };
-            drop(table);
+            let Some((at, question)) = asked else {
+                let found = held.found;
+                return Ok((held, found));
+            };
+            drop(held);
             self.ask(question, places[at].1, &mut stored[at])?;
         }
     }

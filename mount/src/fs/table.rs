@@ -8,6 +8,11 @@
 //!
 //! No input or output happens here, and so none under the lock that guards it.
 
+#[cfg(test)]
+mod check;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -482,7 +487,7 @@ impl Table {
     }
 
     /// Drops an inode that nothing holds, and then its parent, if that was held by it alone.
-    fn evict(&mut self, mut ino: Ino) {
+    pub(super) fn evict(&mut self, mut ino: Ino) {
         loop {
             let idle = |inode: &Inode| inode.lookups == 0 && inode.opens == 0 && inode.pins == 0;
             if ino == Ino::ROOT || !self.get(ino).is_some_and(idle) {

@@ -1,0 +1,148 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::fs::model::lab::Lab;
+
+const CHUNK: u64 = CHUNK_BYTES;
+/// Where layouts change.
+const EDGES: [u64; 10] = [0, 1, 255, 256, 257, 4096, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK];
+
+/// A file of a bucket, and what it is to hold.
+struct Story<'a> {
+    lab: &'a Lab,
+    file: File,
+    plain: Vec<u8>,
+}
+
+impl<'a> Story<'a> {
+    fn new(lab: &'a Lab) -> Self {
+        Self { lab, file: File::new(Content::empty(), Arc::default()), plain: Vec::new() }
+    }
+
+    fn write(&mut self, at: u64, data: &[u8]) -> &mut Self {
+        self.file.write(at, data).unwrap();
+        let end = at as usize + data.len();
+        self.plain.resize(self.plain.len().max(end), 0);
+        self.plain[at as usize..end].copy_from_slice(data);
+        self.check()
+    }
+
+    fn truncate(&mut self, size: u64) -> &mut Self {
+        self.file.truncate(size).unwrap();
+        self.plain.resize(size as usize, 0);
+        self.check()
+    }
+
+    fn punch(&mut self, range: Range<u64>) -> &mut Self {
+        self.file.zero(range.clone(), false).unwrap();
+        let size = self.plain.len();
+        self.plain[(range.start as usize).min(size)..(range.end as usize).min(size)].fill(0);
+        self.check()
+    }
+
+    /// Writes back, and reads what is stored.
+    fn settle(&mut self) -> &mut Self {
+        if self.file.freeze() {
+            self.check();
+            let content = self.file.frozen().ok().unwrap().settle(self.lab.bucket.vault()).unwrap();
+            self.file.install(content);
+        }
+        self.check();
+        let stored = self.stored();
+        assert_eq!(stored.size(), self.plain.len() as u64);
+        let mut bytes = vec![0xee; self.plain.len()];
+        stored.read(self.lab.bucket.vault(), 0, &mut bytes).unwrap();
+        assert!(bytes == self.plain, "what is stored");
+        self
+    }
+
+    fn stored(&self) -> Content {
+        self.file.frozen().err().unwrap()
+    }
+
+    fn check(&mut self) -> &mut Self {
+        assert!(self.file.read(self.lab.bucket.vault(), 0, 1 << 20).unwrap() == self.plain, "what is read");
+        self
+    }
+}
+
+#[test]
+fn every_size_survives_being_written_back_and_appended_to() {
+    let lab = Lab::new();
+    for size in EDGES {
+        let mut story = Story::new(&lab);
+        story.write(0, &vec![1; size as usize]).settle();
+        assert_eq!(matches!(story.stored().layout(), jaxfs_sync::tree::Layout::Inline(_)), (1..=256).contains(&size));
+        for more in EDGES {
+            let mut story = Story::new(&lab);
+            story.write(0, &vec![1; size as usize]).settle().write(size, &vec![2; more as usize]).settle();
+        }
+    }
+}
+
+#[test]
+fn an_append_seals_one_chunk_again_and_not_the_file() {
+    let lab = Lab::new();
+    let mut story = Story::new(&lab);
+    story.write(0, &vec![1; 5 * CHUNK as usize]).settle().write(5 * CHUNK, b"begin").settle();
+    let before = story.lab.bucket.status().unwrap().written_blocks;
+    story.write(5 * CHUNK + 5, b"more").settle();
+    assert_eq!(story.lab.bucket.status().unwrap().written_blocks, before + 1);
+}
+
+#[test]
+fn what_was_cut_off_never_comes_back() {
+    let lab = Lab::new();
+    for size in EDGES {
+        for cut in EDGES.into_iter().filter(|cut| *cut <= size) {
+            for again in EDGES {
+                let mut one = Story::new(&lab);
+                one.write(0, &vec![1; size as usize]).settle().truncate(cut).truncate(again).settle();
+                let mut two = Story::new(&lab);
+                two.write(0, &vec![1; size as usize]).settle().truncate(cut).settle().truncate(again).settle();
+                let mut above = Story::new(&lab);
+                above.write(0, &vec![1; size as usize]).settle().truncate(cut).write(again, b"new").settle();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hole_inside_a_chunk_reads_as_zeros_whatever_is_around_it() {
+    let lab = Lab::new();
+    for (from, until) in EDGES.into_iter().flat_map(|from| EDGES.map(|until| (from, until))) {
+        let mut story = Story::new(&lab);
+        story.write(0, &vec![1; 2 * CHUNK as usize]).settle();
+        story
+            .punch(from..until.max(from))
+            .settle()
+            .write(from + 10, b"in it")
+            .settle()
+            .punch(from + 12..from + 13)
+            .settle();
+    }
+}
+
+#[test]
+fn a_sparse_file_takes_no_more_than_what_was_written() {
+    let lab = Lab::new();
+    let mut story = Story::new(&lab);
+    story.truncate(2 * CHUNK).write(CHUNK + 1000, &[7; 100]).settle();
+    assert_eq!(story.stored().allocated(), 100);
+    let vault = story.lab.bucket.vault();
+    assert_eq!(story.file.seek(vault, 0, true), Ok(CHUNK + 1000));
+    assert_eq!(story.file.seek(vault, CHUNK + 1000, false), Ok(CHUNK + 1100));
+    assert_eq!(story.file.seek(vault, CHUNK + 1100, true), Err(FsError::NoOffset));
+}
+
+#[test]
+fn what_could_not_be_stored_lies_below_what_came_since() {
+    let lab = Lab::new();
+    let mut story = Story::new(&lab);
+    story.write(0, &[1; 1000]).settle().write(100, &[2; 100]).truncate(500);
+    assert!(story.file.freeze());
+    story.write(150, &[3; 100]).truncate(400).truncate(800);
+    story.file.thaw();
+    story.check().settle();
+    assert_eq!(story.file.budget.get(), 0);
+}

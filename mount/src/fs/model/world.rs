@@ -1,0 +1,397 @@
+//! The file system and the model side by side, and the kernel between them: what it has looked up and opened.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use jaxfs_sync::tree::{Body as Stored, Time};
+
+use super::fault;
+use super::lab::{Lab, ME};
+use super::op::{At, Flush, Op, Pick, Sort, Space, name};
+use super::plain::{Body, Id, Node, Plain, ROOT, Stamp};
+use crate::errno::FsError;
+use crate::fs::{Changed, Fs, Ino, New, Stat, now};
+use crate::writeback::Durability;
+
+pub(super) struct World {
+    lab: Option<Lab>,
+    mounted: Option<Arc<Fs>>,
+    pub(super) plain: Plain,
+    /// What a restart finds.
+    kept: Plain,
+    /// The numbers of all files that were ever seen: they never change.
+    pub(super) inos: BTreeMap<Id, Ino>,
+    /// What the kernel has counted.
+    pub(super) lookups: BTreeMap<Id, u64>,
+    pub(super) handles: Vec<(u64, Id)>,
+    /// Operations so far.
+    pub(super) steps: u64,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let lab = Lab::new();
+        let fs = lab.mount(usize::MAX);
+        let root = fs.attributes(Ino::ROOT).unwrap();
+        let root = Node {
+            mode: root.mode,
+            uid: root.uid,
+            gid: root.gid,
+            mtime: Stamp::exactly(root.mtime),
+            ctime: Stamp::exactly(root.ctime),
+            btime: Stamp::exactly(root.btime),
+            atime: None,
+            xattrs: BTreeMap::new(),
+            links: 1,
+            body: Body::Directory(BTreeMap::new()),
+        };
+        let plain = Plain::new(root);
+        Self {
+            lab: Some(lab),
+            mounted: Some(fs),
+            kept: plain.clone(),
+            plain,
+            inos: BTreeMap::from([(ROOT, Ino::ROOT)]),
+            lookups: BTreeMap::new(),
+            handles: Vec::new(),
+            steps: 0,
+        }
+    }
+
+    pub(super) fn fs(&self) -> Arc<Fs> {
+        Arc::clone(self.mounted.as_ref().unwrap())
+    }
+
+    /// Does one operation here and there, and compares what comes of it.
+    pub(super) fn step(world: &Rc<RefCell<Self>>, op: &Op) {
+        world.borrow_mut().steps += 1;
+        match op {
+            Op::Flush(flush) => Self::flush(world, flush),
+            Op::Remount => world.borrow_mut().remount(false),
+            Op::Restart => world.borrow_mut().remount(true),
+            op => world.borrow_mut().simple(op),
+        }
+    }
+
+    fn flush(world: &Rc<RefCell<Self>>, flush: &Flush) {
+        let (fs, frozen) = (world.borrow().fs(), world.borrow().plain.clone());
+        let failed = Rc::new(RefCell::new(false));
+        let mut meanwhile = flush.meanwhile.clone();
+        let hook = {
+            let (world, failed, step, fails) = (Rc::clone(world), Rc::clone(&failed), flush.step, flush.fails);
+            let mut steps = 0;
+            move || {
+                if steps == step {
+                    meanwhile.drain(..).for_each(|op| Self::step(&world, &op));
+                }
+                let fails = fails == Some(steps);
+                *failed.borrow_mut() |= fails;
+                steps = steps.saturating_add(1);
+                fails
+            }
+        };
+        let result = fault::with(hook, || fs.flush(flush.durability));
+        let mut world = world.borrow_mut();
+        match result {
+            Ok(()) => assert!(!*failed.borrow(), "a failed write-back says so"),
+            Err(error) => assert!(*failed.borrow() && error == FsError::NoSpace, "a write-back failed: {error}"),
+        }
+        if result.is_ok() && flush.durability != Durability::Memory {
+            world.kept = frozen;
+        }
+    }
+
+    fn simple(&mut self, op: &Op) {
+        let before = now();
+        let fs = self.fs();
+        match *op {
+            Op::Create(at, mode) => {
+                let ((dir, name), parent) = self.at(at);
+                let result = fs.create(parent, &name, mode.into(), ME);
+                self.plain.now = since(before);
+                let made = self.plain.make(dir, &name, Sort::File, mode);
+                if let Some((id, (stat, handle))) = same(op, made, result) {
+                    self.looked_up(id, &stat);
+                    self.handles.push((handle, id));
+                }
+            }
+            Op::Make(at, sort, mode) => self.make(op, at, sort, mode),
+            Op::Fill((dir, first), count) => {
+                for number in 0..count {
+                    self.make(op, (dir, first.saturating_add(number)), Sort::File, 0o600);
+                }
+            }
+            Op::Unlink(at) => {
+                let ((dir, name), parent) = self.at(at);
+                let result = fs.unlink(parent, &name);
+                self.plain.now = since(before);
+                same(op, self.plain.unlink(dir, &name), result);
+            }
+            Op::Rmdir(at) => {
+                let ((dir, name), parent) = self.at(at);
+                let result = fs.remove_directory(parent, &name);
+                self.plain.now = since(before);
+                same(op, self.plain.rmdir(dir, &name), result);
+            }
+            Op::Rename(from, to, how) => {
+                let ((from, from_name), from_ino) = self.at(from);
+                let ((to, to_name), to_ino) = self.at(to);
+                let result = fs.rename((from_ino, &from_name), (to_ino, &to_name), how);
+                self.plain.now = since(before);
+                same(op, self.plain.rename((from, &from_name), (to, &to_name), how), result);
+            }
+            Op::Link(node, at) => {
+                let (id, ino) = self.node(node);
+                let ((dir, name), parent) = self.at(at);
+                let result = fs.link(ino, parent, &name);
+                self.plain.now = since(before);
+                if let Some(((), stat)) = same(op, self.plain.link(id, dir, &name), result) {
+                    self.looked_up(id, &stat);
+                }
+            }
+            Op::Open { node, truncate } => {
+                let (id, ino) = self.node(node);
+                let result = fs.open(ino, truncate, ME);
+                self.plain.now = since(before);
+                let opened = match &self.plain.node(id).body {
+                    Body::File(_) if truncate => self.plain.truncate(id, 0),
+                    Body::File(_) => Ok(()),
+                    Body::Directory(_) => Err(FsError::IsDirectory),
+                    _ => Err(FsError::Invalid),
+                };
+                if let Some(((), handle)) = same(op, opened, result) {
+                    self.handles.push((handle, id));
+                }
+            }
+            Op::Release(pick) => {
+                if !self.handles.is_empty() {
+                    let (handle, _) = self.handles.swap_remove(usize::from(pick) % self.handles.len());
+                    fs.release(handle);
+                    assert_eq!(fs.read(handle, 0, 1), Err(FsError::BadHandle));
+                }
+            }
+            Op::Write { handle, at, len, kill } => {
+                let Some((handle, id)) = self.handle(handle) else { return };
+                let data = pattern(self.steps, at, len);
+                let result = fs.write(handle, at, &data, kill);
+                self.plain.now = since(before);
+                self.plain.write(id, at, &data, kill);
+                same(op, Ok(()), result);
+                self.compare_around(handle, id, at, len);
+            }
+            Op::Allocate { handle, at, len, how } => {
+                let Some((handle, id)) = self.handle(handle) else { return };
+                let result = fs.allocate(handle, at, len, mode_of(how));
+                self.plain.now = since(before);
+                self.plain.allocate(id, at, len, how);
+                same(op, Ok(()), result);
+                self.compare_around(handle, id, at, len);
+            }
+            Op::Copy { from, to, len } => {
+                let (Some(source), Some(target)) = (self.handle(from.0), self.handle(to.0)) else { return };
+                let result = fs.copy_range((source.0, from.1), (target.0, to.1), len);
+                self.plain.now = since(before);
+                let data = self.plain.read(source.1, from.1, len).to_vec();
+                same(op, Ok(()), result).inspect(|((), copied)| assert_eq!(*copied, data.len() as u64));
+                if !data.is_empty() {
+                    self.plain.write(target.1, to.1, &data, false);
+                }
+                self.compare_around(target.0, target.1, to.1, len);
+            }
+            Op::Read { handle, at, len } => {
+                let Some((handle, id)) = self.handle(handle) else { return };
+                self.compare_range(handle, id, at, len);
+            }
+            Op::Seek { handle, at } => {
+                let Some((handle, id)) = self.handle(handle) else { return };
+                self.seek(handle, id, at);
+            }
+            Op::Truncate { node, size } => {
+                let (id, ino) = self.node(node);
+                let result = fs.set_attributes(ino, Changed { size: Some(size), ..Changed::default() }, ME);
+                self.plain.now = since(before);
+                same(op, self.plain.truncate(id, size), result);
+            }
+            Op::Mode(node, mode) => {
+                let (id, ino) = self.node(node);
+                let result = fs.set_attributes(ino, Changed { mode: Some(mode), ..Changed::default() }, ME);
+                self.plain.now = since(before);
+                self.plain.set_mode(id, mode);
+                same(op, Ok(()), result);
+            }
+            Op::Chown(node, uid, gid) => {
+                let (id, ino) = self.node(node);
+                let result = fs.set_attributes(ino, Changed { uid, gid, ..Changed::default() }, ME);
+                self.plain.now = since(before);
+                self.plain.chown(id, uid, gid);
+                same(op, Ok(()), result);
+            }
+            Op::Times(node, mtime, atime) => {
+                let (id, ino) = self.node(node);
+                let time = |(secs, nanos)| Time { secs, nanos };
+                let (mtime, atime) = (mtime.map(time), atime.map(time));
+                let result = fs.set_attributes(ino, Changed { mtime, atime, ..Changed::default() }, ME);
+                self.plain.now = since(before);
+                self.plain.set_times(id, mtime, atime);
+                same(op, Ok(()), result);
+            }
+            Op::SetXattr { node, name, len, exists } => {
+                let (id, ino) = self.node(node);
+                let (name, value) = (xattr(name), pattern(self.steps, 0, len as u64));
+                let result = fs.set_xattr(ino, &name, &value, exists);
+                self.plain.now = since(before);
+                same(op, self.plain.set_xattr(id, &name, &value, exists), result);
+            }
+            Op::RemoveXattr(node, name) => {
+                let ((id, ino), name) = (self.node(node), xattr(name));
+                let result = fs.remove_xattr(ino, &name);
+                self.plain.now = since(before);
+                same(op, self.plain.remove_xattr(id, &name), result);
+            }
+            Op::List { dir, attributes, page } => {
+                let (id, ino) = self.dir(dir);
+                self.list(id, ino, attributes, page);
+            }
+            Op::Lookup(at) => {
+                let ((dir, name), parent) = self.at(at);
+                let found = fs.lookup(parent, &name).unwrap();
+                let id = self.plain.names(dir).get(&name).copied();
+                assert_eq!(id.is_some(), found.is_some(), "{op:?}");
+                if let (Some(id), Some(stat)) = (id, found) {
+                    self.looked_up(id, &stat);
+                }
+            }
+            Op::Forget(pick, all) => {
+                let Some(id) = pick_of(self.lookups.keys().copied(), pick) else { return };
+                let count = if all { self.lookups[&id] } else { 1 };
+                self.forget(id, count);
+            }
+            Op::Flush(_) | Op::Remount | Op::Restart => unreachable!("not simple"),
+        }
+    }
+
+    fn make(&mut self, op: &Op, at: At, sort: Sort, mode: u16) {
+        let before = now();
+        let ((dir, name), parent) = self.at(at);
+        let target = vec![b'l'; if let Sort::Symlink(len) = sort { len } else { 0 }];
+        let new = match sort {
+            Sort::File => New::File,
+            Sort::Directory => New::Directory,
+            Sort::Symlink(_) => New::Symlink(&target),
+            Sort::Fifo => New::Special(Stored::Fifo),
+            Sort::Device(number) => New::Special(Stored::CharDevice(number.into())),
+        };
+        let result = self.fs().make(parent, &name, mode.into(), new, ME);
+        self.plain.now = since(before);
+        if let Some((id, stat)) = same(op, self.plain.make(dir, &name, sort, mode), result) {
+            self.looked_up(id, &stat);
+        }
+    }
+
+    /// The kernel was told of a file.
+    pub(super) fn looked_up(&mut self, id: Id, stat: &Stat) {
+        *self.lookups.entry(id).or_default() += 1;
+        assert_eq!(*self.inos.entry(id).or_insert(stat.ino), stat.ino, "a file keeps its number");
+        self.compare_stat(id, stat);
+    }
+
+    pub(super) fn forget(&mut self, id: Id, count: u64) {
+        self.fs().forget(self.inos[&id], count);
+        let left = self.lookups.get_mut(&id).unwrap();
+        *left -= count;
+        if *left == 0 {
+            self.lookups.remove(&id);
+        }
+    }
+
+    fn remount(&mut self, restart: bool) {
+        let lab = self.lab.take().unwrap();
+        self.mounted = None;
+        let lab = if restart { lab.restart() } else { lab };
+        self.mounted = Some(lab.mount(usize::MAX));
+        self.lab = Some(lab);
+        self.lookups.clear();
+        self.handles.clear();
+        self.plain.go_back(&self.kept);
+    }
+
+    /// Whether a file can be reached: it has a name, or the kernel holds it.
+    fn reachable(&self, id: Id, node: &Node) -> bool {
+        node.links > 0 || self.lookups.contains_key(&id)
+    }
+
+    fn node(&mut self, pick: Pick) -> (Id, Ino) {
+        let nodes = self.plain.nodes.iter().filter(|(id, node)| self.reachable(**id, node));
+        let id = pick_of(nodes.map(|(id, _)| *id), pick).unwrap();
+        (id, self.hold(id))
+    }
+
+    fn dir(&mut self, pick: Pick) -> (Id, Ino) {
+        let nodes = self.plain.nodes.iter().filter(|(id, node)| node.names().is_some() && self.reachable(**id, node));
+        let id = pick_of(nodes.map(|(id, _)| *id), pick).unwrap();
+        (id, self.hold(id))
+    }
+
+    fn at(&mut self, (dir, number): At) -> ((Id, Vec<u8>), Ino) {
+        let (id, ino) = self.dir(dir);
+        ((id, name(number)), ino)
+    }
+
+    fn handle(&self, pick: Pick) -> Option<(u64, Id)> {
+        pick_of(self.handles.iter().copied(), pick)
+    }
+
+    /// Has the kernel know a file, and what is above it, as for any request about it.
+    fn hold(&mut self, id: Id) -> Ino {
+        if id != ROOT && !self.lookups.contains_key(&id) {
+            let (dir, name) = self.plain.place(id).expect("only what has a name is not held");
+            let parent = self.hold(dir);
+            let stat = self.fs().lookup(parent, &name).unwrap().expect("a name of the model");
+            self.looked_up(id, &stat);
+        }
+        self.inos[&id]
+    }
+}
+
+fn pick_of<T>(from: impl Iterator<Item = T>, pick: Pick) -> Option<T> {
+    let all: Vec<_> = from.collect();
+    let len = all.len().max(1);
+    all.into_iter().nth(usize::from(pick) % len)
+}
+
+fn since(from: Time) -> Stamp {
+    Stamp { from, until: now() }
+}
+
+/// What both gave, if both gave something; both have to fail alike.
+fn same<A, B>(op: &Op, model: Result<A, FsError>, real: Result<B, FsError>) -> Option<(A, B)> {
+    match (model, real) {
+        (Ok(model), Ok(real)) => Some((model, real)),
+        (Err(model), Err(real)) => {
+            assert_eq!(model, real, "{op:?}");
+            None
+        }
+        (model, real) => panic!("{op:?}: the model says {:?}, the file system {:?}", model.err(), real.err()),
+    }
+}
+
+/// Bytes that differ by step and offset, and are never 0.
+fn pattern(seed: u64, at: u64, len: u64) -> Vec<u8> {
+    (at..at + len).map(|at| ((seed * 31 + at + at / 251) % 255) as u8 + 1).collect()
+}
+
+fn xattr(number: u8) -> Vec<u8> {
+    [&b"user."[..], &[b'a' + number]].concat()
+}
+
+const fn mode_of(how: Space) -> i32 {
+    match how {
+        Space::Grow => 0,
+        Space::Keep => libc::FALLOC_FL_KEEP_SIZE,
+        Space::Punch => libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
+        Space::Zero => libc::FALLOC_FL_ZERO_RANGE,
+        Space::ZeroKeep => libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE,
+    }
+}
