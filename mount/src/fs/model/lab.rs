@@ -43,7 +43,6 @@ impl Lab {
         Self { _home, dir, device, bucket }
     }
 
-    #[expect(dead_code, reason = "soon")]
     /// Published versions, the genesis among them.
     pub(in crate::fs) fn manifests(&self) -> u64 {
         self.bucket.status().unwrap().manifests

@@ -13,6 +13,8 @@ pub(in crate::fs) mod fault;
 pub(in crate::fs) mod lab;
 mod op;
 mod plain;
+mod publishing;
+mod threads;
 mod world;
 
 use std::cell::RefCell;
