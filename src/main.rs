@@ -13,6 +13,7 @@ mod select;
 mod session;
 
 use std::io::{self, Write};
+use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -22,8 +23,12 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // fuser names the directory that it mounts on, which the bucket is often called after.
-    start_log(if matches!(cli.command, Command::Node(_)) { "info,fuser=warn" } else { "warn" });
+    start_log(match &cli.command {
+        Command::Node(_) => "info",
+        Command::Mount(_) => "warn", // in the foreground it is a node
+        _ => "error",                // what goes wrong is the command's own answer
+    });
+    panic::set_hook(Box::new(tell_of_panic));
     match commands::run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
@@ -38,12 +43,42 @@ fn main() -> ExitCode {
 
 /// Logs to the standard error: what `JAXFS_LOG` says, else `RUST_LOG`, else what the command needs.
 fn start_log(default: &str) {
-    let filter = ["JAXFS_LOG", "RUST_LOG"].into_iter().find_map(|name| EnvFilter::try_from_env(name).ok());
-    let filter = filter.unwrap_or_else(|| EnvFilter::new(default));
+    let asked = ["JAXFS_LOG", "RUST_LOG"]
+        .into_iter()
+        .filter_map(|name| std::env::var(name).ok().filter(|asked| !asked.is_empty()));
+    let filter = asked.map(quiet).find_map(|asked| EnvFilter::try_new(asked).ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(quiet(default.to_owned())));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+}
+
+/// A filter without fuser's log, which names every file that is looked up, and the directory that is mounted on.
+fn quiet(filter: String) -> String {
+    let ours = filter.split(',').filter(|part| !part.trim_start().starts_with("fuser"));
+    ours.chain(["fuser=error"]).collect::<Vec<_>>().join(",")
+}
+
+/// Logs a panic in one line, without what it says, which may be a name or content.
+fn tell_of_panic(info: &PanicHookInfo<'_>) {
+    match info.location() {
+        // It panics on damaged files, and the store makes an error of that.
+        Some(at) if at.file().contains("/redb-") => tracing::debug!("redb gave up at {at}"),
+        Some(at) => tracing::error!("a bug in jaxfs: it panicked at {at}"),
+        None => tracing::error!("a bug in jaxfs: it panicked"),
+    }
 }
 
 /// Whether a reader such as `head` has seen enough.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_filter_makes_fuser_talk() {
+        assert_eq!(quiet("trace".into()), "trace,fuser=error");
+        assert_eq!(quiet("info, fuser::request=trace,fuser=debug,jaxfs=debug".into()), "info,jaxfs=debug,fuser=error");
+    }
 }

@@ -399,16 +399,21 @@ fn caller(req: &Request) -> Caller {
 
 fn time_or_now(time: TimeOrNow) -> Time {
     match time {
-        TimeOrNow::SpecificTime(time) => match time.duration_since(UNIX_EPOCH) {
-            Ok(_) => time_of(time),
-            // fuser 0.18 subtracts the nanoseconds of a time before 1970, where they count forward.
-            Err(before) => {
-                let before = before.duration();
-                let secs = i64::try_from(before.as_secs()).map_or(i64::MIN, |secs| -secs);
-                Time { secs, nanos: before.subsec_nanos() }
-            }
-        },
+        TimeOrNow::SpecificTime(time) => asked_time(time),
         TimeOrNow::Now => time_of(SystemTime::now()),
+    }
+}
+
+/// The time that the kernel sent. For one before 1970 fuser 0.18 takes the nanoseconds off, where they are to be added;
+/// since it has whole seconds there, that can be undone.
+fn asked_time(time: SystemTime) -> Time {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(_) => time_of(time),
+        Err(before) => {
+            let before = before.duration();
+            let secs = i64::try_from(before.as_secs()).map_or(i64::MIN, |secs| -secs);
+            Time { secs, nanos: before.subsec_nanos() }
+        }
     }
 }
 
@@ -483,5 +488,19 @@ fn sized(value: &[u8], room: u32, reply: ReplyXattr) {
         0 => reply.size(value.len() as u32),
         room if value.len() > room as usize => reply.error(FsError::Range.errno()),
         _ => reply.data(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_before_1970_is_what_the_kernel_sent() {
+        for (secs, nanos) in [(-1, 999_999_999), (-1, 0), (-86_401, 876_543_211), (-2_177_452_801, 1)] {
+            let from_fuser = UNIX_EPOCH - Duration::new(u64::try_from(-secs).unwrap_or(0), nanos);
+            assert_eq!(asked_time(from_fuser), Time { secs, nanos });
+        }
+        assert_eq!(asked_time(UNIX_EPOCH + Duration::new(1, 5)), Time { secs: 1, nanos: 5 });
     }
 }

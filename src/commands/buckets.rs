@@ -1,6 +1,6 @@
 //! `jaxfs buckets`.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Result, ensure};
 
@@ -82,10 +82,12 @@ fn remove(home: &Home, bucket: String, yes: bool) -> Result<()> {
 /// Lets a person type the bucket's name.
 fn confirm(bucket: &BucketName) -> Result<()> {
     let name = one_line(&bucket.name);
-    let mut out = io::stderr().lock();
-    writeln!(out, "This deletes all data and keys of {name} ({}) from this machine, for ever.", bucket.id)?;
-    write!(out, "Type its name to go on: ")?;
-    out.flush()?;
+    if io::stdin().is_terminal() {
+        let mut out = io::stderr().lock();
+        writeln!(out, "This deletes all data and keys of {name} ({}) from this machine, for ever.", bucket.id)?;
+        write!(out, "Type its name to go on: ")?;
+        out.flush()?;
+    }
     let mut typed = String::new();
     io::stdin().read_line(&mut typed)?;
     ensure!(

@@ -1,0 +1,97 @@
+//! The whole program, as a person meets it: its command line, and ordinary tools in a real mount.
+//!
+//! A test whose needs this machine does not meet (a usable /dev/fuse, root) is counted as ignored and named with the
+//! reason; it never passes in silence. A program that a test needs and does not find fails it.
+
+#![allow(clippy::unwrap_used)]
+
+mod commands;
+mod counted;
+mod crash;
+mod errors;
+mod files;
+mod metadata;
+mod mounting;
+mod secrecy;
+mod tools;
+mod world;
+
+use std::process::ExitCode;
+use std::sync::{PoisonError, RwLock};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// What a test needs of the machine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    Nothing,
+    /// A mount.
+    Mount,
+    /// A mount by root: other owners, device nodes.
+    Root,
+    /// A mount, and vim, which not every machine has to have.
+    Vim,
+    /// A mount, and no other test beside it, since it counts what depends on time.
+    MountAlone,
+}
+
+/// A test: its name, a claim, and what it does.
+pub(crate) type Claim = (&'static str, Needs, fn());
+
+/// Lists functions as claims, each group with what it needs.
+macro_rules! claims {
+    ($($needs:ident: [$($name:ident),* $(,)?]),* $(,)?) => {
+        pub(crate) const CLAIMS: &[crate::Claim] =
+            &[$($((stringify!($name), crate::Needs::$needs, $name as fn())),*),*];
+    };
+}
+pub(crate) use claims;
+
+static ALONE: RwLock<()> = RwLock::new(());
+
+fn main() -> ExitCode {
+    let args = Arguments::from_args();
+    let modules = [
+        ("commands", commands::CLAIMS),
+        ("counted", counted::CLAIMS),
+        ("crash", crash::CLAIMS),
+        ("errors", errors::CLAIMS),
+        ("files", files::CLAIMS),
+        ("metadata", metadata::CLAIMS),
+        ("mounting", mounting::CLAIMS),
+        ("secrecy", secrecy::CLAIMS),
+        ("tools", tools::CLAIMS),
+    ];
+    let fuse = world::fuse_trouble();
+    let root = rustix::process::geteuid().is_root();
+    let mut trials = Vec::new();
+    for (module, claims) in modules {
+        for &(name, needs, test) in claims {
+            let missing = match needs {
+                Needs::Nothing => None,
+                Needs::Vim if !world::is_installed("vim") => Some("vim is not installed".to_owned()),
+                Needs::Root if !root => Some("needs root".to_owned()),
+                _ => fuse.clone(),
+            };
+            let name = format!("{module}::{name}");
+            let kind = missing.as_deref().unwrap_or_default().to_owned();
+            if let Some(why) = missing.filter(|_| !args.list) {
+                println!("skipped: {why}: {name}");
+            }
+            let ignored = !kind.is_empty();
+            trials.push(Trial::test(name, move || run(needs, test)).with_kind(kind).with_ignored_flag(ignored));
+        }
+    }
+    libtest_mimic::run(&args, trials).exit_code()
+}
+
+fn run(needs: Needs, test: fn()) -> Result<(), Failed> {
+    if needs == Needs::MountAlone {
+        let _alone = ALONE.write().unwrap_or_else(PoisonError::into_inner);
+        test();
+    } else {
+        let _beside_others = ALONE.read().unwrap_or_else(PoisonError::into_inner);
+        test();
+    }
+    Ok(())
+}
