@@ -60,6 +60,7 @@ fn a_file_without_a_name_stays_while_it_is_open() {
     fs.forget(file, 1);
     fs.write(handle, 7, b", more", false).unwrap();
     fs.flush(Durability::Published).unwrap();
+    assert_eq!(fs.pending().1, 0, "its bytes are sealed as others are");
     assert_eq!(fs.read(handle, 0, 100).unwrap(), b"content, more");
     fs.forget(two, 1);
     assert_eq!(fs.inodes(), 2, "the root and the open file");
