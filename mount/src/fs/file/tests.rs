@@ -133,6 +133,8 @@ fn a_sparse_file_takes_no_more_than_what_was_written() {
     assert_eq!(story.file.seek(vault, 0, true), Ok(CHUNK + 1000));
     assert_eq!(story.file.seek(vault, CHUNK + 1000, false), Ok(CHUNK + 1100));
     assert_eq!(story.file.seek(vault, CHUNK + 1100, true), Err(FsError::NoOffset));
+    story.truncate(10).truncate(2 * CHUNK);
+    assert_eq!(story.file.seek(vault, 10, true), Err(FsError::NoOffset), "what was cut off is a hole");
 }
 
 #[test]

@@ -61,6 +61,11 @@ pub(super) enum Op {
         node: Pick,
         size: u64,
     },
+    /// By handle, which may be all that is left of the file.
+    TruncateOpen {
+        handle: Pick,
+        size: u64,
+    },
     Mode(Pick, u16),
     Chown(Pick, Option<u32>, Option<u32>),
     Times(Pick, Option<(i64, u32)>, Option<(i64, u32)>),
@@ -189,7 +194,7 @@ fn contents() -> BoxedStrategy<Op> {
     let handle = any::<Pick>;
     prop_oneof![
         6 => (handle(), prop::bool::weighted(0.2)).prop_map(|(node, truncate)| Op::Open { node, truncate }),
-        6 => handle().prop_map(Op::Release),
+        14 => handle().prop_map(Op::Release),
         14 => (handle(), place(), len(), prop::bool::weighted(0.1))
             .prop_map(|(handle, at, len, kill)| Op::Write { handle, at, len, kill }),
         5 => (handle(), place(), len(), space()).prop_map(|(handle, at, len, how)| Op::Allocate { handle, at, len, how }),
@@ -197,7 +202,8 @@ fn contents() -> BoxedStrategy<Op> {
             .prop_map(|(a, from, b, to, len)| Op::Copy { from: (a, from), to: (b, to), len }),
         5 => (handle(), place(), len()).prop_map(|(handle, at, len)| Op::Read { handle, at, len }),
         4 => (handle(), place()).prop_map(|(handle, at)| Op::Seek { handle, at }),
-        5 => (handle(), place()).prop_map(|(node, size)| Op::Truncate { node, size }),
+        3 => (handle(), place()).prop_map(|(node, size)| Op::Truncate { node, size }),
+        6 => (handle(), place()).prop_map(|(handle, size)| Op::TruncateOpen { handle, size }),
     ]
     .boxed()
 }

@@ -214,6 +214,14 @@ impl World {
                 self.plain.now = since(before);
                 same(op, self.plain.truncate(id, size), result);
             }
+            Op::TruncateOpen { handle, size } => {
+                let Some((handle, id)) = self.handle(handle) else { return };
+                let ino = self.inos[&id];
+                let result = fs.set_attributes(ino, Changed { size: Some(size), ..Changed::default() }, ME);
+                self.plain.now = since(before);
+                same(op, self.plain.truncate(id, size), result);
+                self.compare_range(handle, id, 0, size + 1);
+            }
             Op::Mode(node, mode) => {
                 let (id, ino) = self.node(node);
                 let result = fs.set_attributes(ino, Changed { mode: Some(mode), ..Changed::default() }, ME);
