@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use jaxfs_mount::{MountOptions, Owner};
+use jaxfs_mount::{MountError, MountOptions, Owner};
 use jaxfs_sync::bucket::{DeviceKey, OwnerKey};
 use jaxfs_sync::link::BucketId;
 use jaxfs_sync::publish::Bucket;
@@ -118,6 +118,15 @@ impl State {
 
     fn unmount(&self, dir: &Path, flush: Duration) -> Result<UnmountedReport> {
         let mount = self.mount_at(dir)?;
+        match mount.mounted.sync(flush) {
+            // What takes too long goes on while it is unmounted; what can not be stored would be lost.
+            Ok(_) | Err(MountError::TooSlow) => {}
+            Err(_) if self.life.wait_gone(&mount, Some(Duration::ZERO)) => {} // someone else was quicker
+            Err(error) => {
+                let at = mount.dir.display();
+                bail!("{at} is still mounted, since {error}: mend that and try again, or `umount {at}` to lose it")
+            }
+        }
         let busy = self.end(&mount, flush)?;
         Ok(UnmountedReport { busy, leaving: self.life.is_last_request() })
     }
