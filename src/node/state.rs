@@ -150,6 +150,7 @@ impl State {
     /// Unmounts everything, because the node ends. The error goes to the log, so it names buckets by their ids.
     pub(crate) fn unmount_all(&self, flush: Duration) -> Result<()> {
         let mut failures = Vec::new();
+        self.life.wait_made(ENDING); // else it would be left behind
         for mount in self.life.mounts() {
             if let Err(error) = self.end(&mount, flush) {
                 failures.push(format!("{}: {}", mount.bucket, error.root_cause()));
