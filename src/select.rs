@@ -79,8 +79,10 @@ pub(crate) fn for_mount<'a>(
     only(all).map(ForMount::Existing)
 }
 
-/// A bucket's name made from a directory's: at most [`jaxfs_sync::limits::LABEL_BYTES`], never empty.
+/// A bucket's name made from a directory's: at most [`jaxfs_sync::limits::LABEL_BYTES`], no control characters, never
+/// empty.
 fn label(dir_name: &str) -> String {
+    let dir_name = dir_name.replace(char::is_control, " ");
     let end = dir_name.floor_char_boundary(jaxfs_sync::limits::LABEL_BYTES);
     match dir_name[..end].trim() {
         "" => "bucket".to_owned(),
@@ -163,6 +165,7 @@ mod tests {
     fn a_label_is_never_empty_nor_too_long() {
         assert_eq!(label(""), "bucket");
         assert_eq!(label(" "), "bucket");
+        assert_eq!(label("two\nlines\u{7}"), "two lines");
         let long = "ä".repeat(100);
         assert_eq!(label(&long), "ä".repeat(64));
     }

@@ -21,6 +21,8 @@ use crate::home::Home;
 
 /// How long a new node may take until it listens. It waits for the home's lock in this time.
 const START: Duration = Duration::from_secs(20);
+/// How often one is started.
+const STARTS: usize = 5;
 /// What a new node writes to its standard output once it listens.
 pub(crate) const READY: &str = "ready\n";
 
@@ -41,10 +43,13 @@ impl Client {
 
     /// Connects; starts a node if none listens.
     pub(crate) fn connect_or_start(home: &Home) -> Result<Self> {
-        if let Some(client) = Self::connect(home)? {
-            return Ok(client);
+        for _ in 0..STARTS {
+            if let Some(client) = Self::connect(home)? {
+                return Ok(client);
+            }
+            // One that others look for as well may be left by them, and end, before this one has connected.
+            start_node(home)?;
         }
-        start_node(home)?;
         Self::connect(home)?.context("the node ended as soon as it had started: try again")
     }
 

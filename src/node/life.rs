@@ -20,7 +20,7 @@ use crate::control::protocol::{Failure, FailureKind};
 /// The node's table of mounts and its reasons to stay.
 pub(crate) struct Life {
     inner: Mutex<Inner>,
-    /// A mount is gone.
+    /// A mount is made or gone.
     changed: Condvar,
     /// The node is leaving.
     left: Notify,
@@ -165,6 +165,17 @@ impl Life {
         true
     }
 
+    /// Waits until no mount is being made, for at most `limit`.
+    pub(crate) fn wait_made(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        let mut inner = self.inner.lock();
+        while inner.mounts.values().any(|slot| slot.mounted.is_none()) {
+            if self.changed.wait_until(&mut inner, deadline).timed_out() {
+                return;
+            }
+        }
+    }
+
     /// Strikes a mount that is gone off the table.
     pub(crate) fn forget(&self, mount: &LiveMount) {
         self.strike(&mount.dir, mount.serial);
@@ -220,6 +231,7 @@ impl Reservation {
             slot.mounted = Some(mounted);
         }
         drop(inner);
+        self.life.changed.notify_all();
         self.kept = true;
         Ok(())
     }

@@ -138,16 +138,17 @@ impl State {
                 Ok(busy)
             }
             Err(_) if self.life.wait_gone(mount, Some(Duration::ZERO)) => Ok(false), // someone else was quicker
-            Err(error) => Err(error).with_context(|| {
-                let dir = mount.dir.display();
-                format!("can not unmount {dir} without losing something (make room, or `jaxfs unmount --force {dir}`)")
-            }),
+            Err(error) => {
+                let at = mount.dir.display();
+                bail!("{at} is still mounted, since {error}: mend that and try again, or `jaxfs unmount --force {at}`")
+            }
         }
     }
 
     /// Unmounts everything, because the node ends. The error goes to the log, so it names buckets by their ids.
     pub(crate) fn unmount_all(&self, flush: Duration) -> Result<()> {
         let mut failures = Vec::new();
+        self.life.wait_made(ENDING); // else it would be left behind
         for mount in self.life.mounts() {
             if let Err(error) = self.end(&mount, flush, true) {
                 failures.push(format!("{}: {}", mount.bucket, error.root_cause()));

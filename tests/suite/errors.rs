@@ -27,6 +27,7 @@ crate::claims! {
         a_mount_of_a_damaged_database_is_refused,
         a_damaged_block_hurts_its_file_only_and_verify_names_it,
     ],
+    Root: [a_full_disk_is_said_and_what_was_stored_is_intact],
 }
 
 /// It fails with one line that contains these words.
@@ -216,4 +217,41 @@ fn a_damaged_block_hurts_its_file_only_and_verify_names_it() {
     assert!(said.out.contains("d/last"), "{}{}", said.out, said.err);
     assert!(!said.out.contains("whole") && !said.out.contains("d/hurt"), "{}", said.out);
     assert!(said.err.starts_with("jaxfs: hurt: Bucket") && said.err.lines().count() == 1, "{}", said.err);
+}
+
+fn a_full_disk_is_said_and_what_was_stored_is_intact() {
+    let world = World::new();
+    let disk = world.outside("disk");
+    fs::create_dir(&disk).unwrap();
+    world.sh("mount -t tmpfs -o size=24M,mode=700 jaxfs-suite \"$OUT/disk\"");
+    let _disk = Disk(&world);
+    // The home is a folder on the small disk.
+    std::os::unix::fs::symlink(&disk, world.home()).unwrap();
+    world.mount();
+    world.sh("head -c 4M /dev/urandom | tee \"$OUT/first\" > first");
+    world.sync();
+    let said = world.try_sh("head -c 60M /dev/urandom > large; sync large");
+    assert!(said.err.contains("No space left"), "{}{}", said.out, said.err);
+    let line = world.jaxfs_here(&["sync"]).refused();
+    assert!(line.to_lowercase().contains("space"), "{line}");
+    assert!(world.status()["trouble"].is_string());
+    world.sh("cmp first \"$OUT/first\"; rm large; head -c 64K /dev/urandom | tee \"$OUT/late\" > late");
+    world.sh("head -c 24M /dev/zero > \"$OUT/disk/filler\" 2> /dev/null || true");
+    // What can not be stored is not thrown away with the mount.
+    let line = world.jaxfs_here(&["unmount"]).refused();
+    assert!(line.to_lowercase().contains("space") && line.contains("still mounted"), "{line}");
+    world.sh("cmp late \"$OUT/late\"; mount -o remount,size=80M \"$OUT/disk\"");
+    world.remount();
+    assert_eq!(world.sh("cmp first \"$OUT/first\"; cmp late \"$OUT/late\"; ls"), "first\nlate\n");
+    world.jaxfs(&["verify"]).ok();
+}
+
+/// The small disk, taken away after the mount that lives on it.
+struct Disk<'a>(&'a World);
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        self.0.clean_up();
+        let _ = rustix::mount::unmount(self.0.outside("disk"), rustix::mount::UnmountFlags::DETACH);
+    }
 }

@@ -1,10 +1,12 @@
 //! Mounting and unmounting, in good times and when something is in the way.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
-use crate::world::{SOON, World, wait_for};
+use crate::world::{JAXFS, SOON, World, run, wait_for};
 
 crate::claims! {
     Mount: [
@@ -18,6 +20,9 @@ crate::claims! {
         a_mount_that_is_taken_away_is_noticed_and_all_is_published,
         the_node_leaves_with_its_last_mount,
         a_mount_in_the_foreground_ends_with_a_signal_and_publishes,
+        a_directory_with_a_strange_name_is_mounted_on,
+        a_place_inside_the_mount_means_the_mount,
+        many_mount_at_once_and_one_node_serves_them,
     ],
 }
 
@@ -117,7 +122,7 @@ fn a_mount_that_is_taken_away_is_noticed_and_all_is_published() {
     fs::write(world.at("file"), b"just written").unwrap();
     let unmount = if rustix::process::geteuid().is_root() { "umount" } else { "fusermount3 -u" };
     world.jaxfs(&["status"]).ok();
-    crate::world::run(world.command("sh").args(["-c", &format!("{unmount} \"$OUT/Bucket\"")])).ok();
+    run(world.command("sh").args(["-c", &format!("{unmount} \"$OUT/Bucket\"")])).ok();
     wait_for("the node notices and leaves", SOON, || world.node().is_none());
     assert_eq!(world.status()["mount"], serde_json::Value::Null);
     assert_eq!(world.status()["head"]["unpublished"], false);
@@ -135,7 +140,7 @@ fn the_node_leaves_with_its_last_mount() {
 
 fn a_mount_in_the_foreground_ends_with_a_signal_and_publishes() {
     let world = World::new();
-    let mut command = world.command(crate::world::JAXFS);
+    let mut command = world.command(JAXFS);
     command.args(["mount", "--foreground"]).arg(world.dir()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.stdin(Stdio::null()).spawn().unwrap();
     wait_for("it is mounted", SOON, || world.is_mounted());
@@ -148,4 +153,53 @@ fn a_mount_in_the_foreground_ends_with_a_signal_and_publishes() {
     assert!(!world.is_mounted());
     world.mount();
     assert_eq!(fs::read(world.at("file")).unwrap(), b"kept");
+}
+
+fn a_directory_with_a_strange_name_is_mounted_on() {
+    for name in [&b"with space, comma\\and $(more)"[..], b"two\nlines", b"not \xff UTF-8", b"-f"] {
+        let world = World::new();
+        let dir = world.outside("").join(OsStr::from_bytes(name));
+        fs::create_dir(&dir).unwrap();
+        run(world.command(JAXFS).args(["mount", "--"]).arg(&dir)).ok();
+        fs::write(dir.join("file"), b"kept").unwrap();
+        world.status();
+        run(world.command(JAXFS).args(["unmount", "--"]).arg(&dir)).ok();
+        assert!(!dir.join("file").exists());
+        run(world.command(JAXFS).args(["mount", "--"]).arg(&dir)).ok();
+        assert_eq!(fs::read(dir.join("file")).unwrap(), b"kept");
+        run(world.command(JAXFS).args(["unmount", "--"]).arg(&dir)).ok();
+    }
+}
+
+fn a_place_inside_the_mount_means_the_mount() {
+    let world = World::mounted();
+    world.sh(
+        "mkdir -p a/b; cd a/b; \"$JAXFS\" sync .; \"$JAXFS\" log . > /dev/null; \"$JAXFS\" status ../.. > /dev/null",
+    );
+    std::os::unix::fs::symlink(world.dir(), world.outside("link")).unwrap();
+    world.sh("\"$JAXFS\" sync \"$OUT/link\"; cd \"$OUT\"; \"$JAXFS\" unmount link");
+    assert!(!world.is_mounted());
+}
+
+fn many_mount_at_once_and_one_node_serves_them() {
+    let world = World::new();
+    for at in 0..6 {
+        let name = format!("bucket-{at}");
+        world.jaxfs(&["buckets", "create", &name]).ok();
+        fs::create_dir(world.outside(&name)).unwrap();
+    }
+    let at_once = |command: &str| {
+        let script = format!(
+            "cd \"$OUT\"; all=; for at in 0 1 2 3 4 5; do \"$JAXFS\" {command} bucket-$at & all+=\" $!\"; done; \
+             for one in $all; do wait $one; done"
+        );
+        world.sh(&script);
+    };
+    at_once("mount");
+    world.sh("for at in 0 1 2 3 4 5; do echo $at > \"$OUT/bucket-$at/file\"; done");
+    at_once("unmount");
+    wait_for("the node leaves", SOON, || world.node().is_none());
+    at_once("mount");
+    world.sh("for at in 0 1 2 3 4 5; do test \"$(cat \"$OUT/bucket-$at/file\")\" = $at; done");
+    at_once("unmount");
 }

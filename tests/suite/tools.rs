@@ -15,6 +15,9 @@ crate::claims! {
         a_tar_of_the_mount_is_made_and_unpacked,
         file_locks_are_kept,
         find_and_du_see_the_whole_tree,
+        programs_run_and_pipes_and_sockets_connect,
+        work_of_many_while_it_is_published_ends_as_on_a_disk,
+        a_deep_tree_is_made_moved_and_removed,
     ],
     Vim: [vim_saves],
 }
@@ -177,4 +180,75 @@ fn find_and_du_see_the_whole_tree() {
     assert_eq!(world.sh("find . -name f | wc -l").trim(), "4");
     assert_eq!(world.sh("find . -type d | wc -l").trim(), "6");
     world.sh("df . > /dev/null; stat -f . > /dev/null");
+}
+
+fn programs_run_and_pipes_and_sockets_connect() {
+    let world = World::mounted();
+    world.sh("cp \"$(command -v cat)\" mine; echo through | ./mine > out; test \"$(cat out)\" = through; \
+         printf '#!/bin/sh\\necho script $1\\n' > s; chmod 755 s; test \"$(./s x)\" = 'script x'; \
+         mkfifo pipe; (echo hello > pipe &); test \"$(cat pipe)\" = hello");
+    world.python(
+        "import socket, tempfile\n\
+         a = socket.socket(socket.AF_UNIX); a.bind('sock'); a.listen()\n\
+         b = socket.socket(socket.AF_UNIX); b.connect('sock'); b.send(b'x'); assert a.accept()[0].recv(1) == b'x'\n\
+         t = tempfile.TemporaryFile(dir='.'); t.write(b'y' * 9999); t.seek(0); assert len(t.read()) == 9999",
+    );
+    world.remount();
+    assert_eq!(world.sh("echo again | ./mine"), "again\n");
+}
+
+/// Deterministic work of one of several at once, in a folder of its own.
+const WORK: &str = "import os, random, sys\n\
+    dice = random.Random(int(sys.argv[2])); os.chdir(sys.argv[1]); os.mkdir(sys.argv[2]); os.chdir(sys.argv[2])\n\
+    os.mkdir('d'); name = lambda: dice.choice(['', 'd/']) + 'f' + str(dice.randrange(12))\n\
+    for step in range(1500):\n\
+    \x20   a, b, what = name(), name(), dice.randrange(10)\n\
+    \x20   data = dice.randbytes(dice.choice([3, 300, 5000, 140000]))\n\
+    \x20   try:\n\
+    \x20       if what < 3:\n\
+    \x20           fd = os.open(a, os.O_CREAT | os.O_WRONLY); os.pwrite(fd, data, dice.randrange(300000)); os.close(fd)\n\
+    \x20       elif what == 3: os.truncate(a, dice.randrange(400000))\n\
+    \x20       elif what == 4: os.rename(a, b)\n\
+    \x20       elif what == 5: os.unlink(a)\n\
+    \x20       elif what == 6: os.link(a, b)\n\
+    \x20       elif what == 7: open(a, 'ab').write(data)\n\
+    \x20       elif what == 8: os.rename('d', 'e'); os.rename('e', 'd')\n\
+    \x20       else: open(a, 'wb').write(data)\n\
+    \x20   except (FileNotFoundError, FileExistsError): pass";
+
+fn work_of_many_while_it_is_published_ends_as_on_a_disk() {
+    let mut world = World::mounted();
+    world.set("WORK", WORK);
+    world.sh(
+        "mkdir \"$OUT/disk\"; workers=; for at in 1 2 3 4; do python3 -c \"$WORK\" \"$OUT/disk\" $at & workers+=\" $!\"; done; \
+         wait $workers",
+    );
+    world.sh("workers=; for at in 1 2 3 4; do python3 -c \"$WORK\" \"$PWD\" $at & workers+=\" $!\"; done; \
+         (while sleep 0.05; do \"$JAXFS\" sync; done > /dev/null) & syncs=$!; wait $workers; kill $syncs");
+    let same = "diff -r \"$OUT/disk\" .; for t in \"$OUT/disk\" .; do (cd \"$t\"; find . -type f -printf '%p %s %n\\n' | sort); done | sort | uniq -u";
+    assert_eq!(world.sh(same), "");
+    world.remount();
+    assert_eq!(world.sh(same), "");
+    world.jaxfs(&["verify"]).ok();
+}
+
+fn a_deep_tree_is_made_moved_and_removed() {
+    let world = World::mounted();
+    world.python(
+        "import os\n\
+         top = os.getcwd()\n\
+         for at in range(400): os.mkdir('level'); os.chdir('level')\n\
+         open('bottom', 'w').write('deep'); os.chdir(top); os.rename('level', 'moved')",
+    );
+    world.remount();
+    world.python(
+        "import os\n\
+         os.chdir('moved')\n\
+         for at in range(399): os.chdir('level')\n\
+         assert open('bottom').read() == 'deep'",
+    );
+    world.jaxfs(&["verify"]).ok();
+    world.sh("rm -rf moved");
+    world.remount();
+    assert_eq!(world.sh("ls -A"), "");
 }

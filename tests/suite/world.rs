@@ -2,9 +2,10 @@
 //!
 //! Every child has a deadline. Whatever happens to a test, its mount and its node are gone after it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{Read, Seek};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -311,26 +312,41 @@ impl World {
         mounts.lines().any(|line| line.split(' ').nth(4) == Some(point))
     }
 
-    fn detach(&self) {
-        if rustix::process::geteuid().is_root() {
-            let _ = rustix::mount::unmount(&self.dir, UnmountFlags::DETACH);
-        } else {
-            let _ = Command::new("fusermount3").args(["-uz", "--"]).arg(&self.dir).status();
-        }
-    }
-
-    fn clean_up(&self) {
+    /// Leaves nothing behind: no mount, no node.
+    pub(crate) fn clean_up(&self) {
         if self.node().is_some() && !std::thread::panicking() {
             let _ = self.command("timeout").args(["20", JAXFS, "unmount", "--timeout", "10"]).arg(&self.dir).output();
         }
         if let Some(node) = self.node() {
             let _ = kill_process(node, Signal::KILL);
         }
-        for _ in 0..4 {
-            if self.is_mounted() {
-                self.detach();
-            }
-        }
+        let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
+        let points = mounts.split(|&byte| byte == b'\n').filter_map(|line| line.split(|&byte| byte == b' ').nth(4));
+        let ours: Vec<_> =
+            points.map(unescape).filter(|point| Path::new(point).starts_with(self.root.path())).collect();
+        ours.iter().rev().for_each(|point| detach(Path::new(point)));
+    }
+}
+
+/// Undoes the kernel's `\ooo`.
+fn unescape(field: &[u8]) -> OsString {
+    let mut bytes = Vec::new();
+    let mut rest = field;
+    while let [first, tail @ ..] = rest {
+        let number = rest.get(1..4).and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        match number.filter(|_| *first == b'\\') {
+            Some(byte) => (bytes.push(byte), rest = &rest[4..]),
+            None => (bytes.push(*first), rest = tail),
+        };
+    }
+    OsString::from_vec(bytes)
+}
+
+fn detach(point: &Path) {
+    if rustix::process::geteuid().is_root() {
+        let _ = rustix::mount::unmount(point, UnmountFlags::DETACH);
+    } else {
+        let _ = Command::new("fusermount3").args(["-uz", "--"]).arg(point).status();
     }
 }
 
@@ -338,7 +354,7 @@ impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = fs::read_to_string(self.home.join("node.log")).unwrap_or_default();
-            let tail: Vec<_> = log.lines().rev().take(10).collect();
+            let tail: Vec<_> = log.lines().rev().take(40).collect();
             eprintln!("the last lines of node.log, newest first:\n{}", tail.join("\n"));
         }
         self.clean_up();
