@@ -22,3 +22,7 @@ test: (step "tests")
 docs: (step "docs")
 
 deny: (step "deny")
+
+# The long form of what CI runs the first part of
+soak:
+    JAXFS_MODEL_CASES=5000 PROPTEST_CASES=20000 cargo test --workspace --release

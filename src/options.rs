@@ -3,10 +3,11 @@
 use crate::cli::{MountArgs, OwnerArg};
 use crate::control::protocol::{MountSettings, OwnerSetting};
 
-/// Decrypted data kept in memory if nothing is said: enough for a working set, small beside a browser tab.
-const CACHE_BYTES: u64 = 128 << 20;
+/// Decrypted data kept in memory if nothing is said. The kernel keeps pages in front of it: this covers blocks that are being
+/// read in pieces.
+const CACHE_BYTES: u64 = 16 << 20;
 /// Unpublished writes kept in memory if nothing is said, before writers wait.
-const DIRTY_BYTES: u64 = 64 << 20;
+const DIRTY_BYTES: u64 = 48 << 20;
 /// Less than this can not hold one request's data beside its neighbours.
 const LEAST_BYTES: u64 = 1 << 20;
 

@@ -19,7 +19,8 @@ use fuser::{
 use jaxfs_sync::tree::{Body, Kind, Time};
 
 use crate::errno::FsError;
-use crate::fs::{Caller, Changed, Fs, Ino, New, OnTarget, Stat, time_of};
+use crate::fs::{Caller, Changed, Fs, Ino, New, OnTarget, Stat, Writing, time_of};
+use crate::handover::Handover;
 use crate::limits;
 
 /// Inode numbers are never used again for something else while the kernel knows them.
@@ -28,6 +29,7 @@ const GENERATION: Generation = Generation(0);
 /// The file system as fuser calls it.
 pub(crate) struct Border {
     pub(crate) fs: Arc<Fs>,
+    pub(crate) handover: Arc<Handover>,
 }
 
 /// Answers with the value or the error.
@@ -106,8 +108,19 @@ impl Filesystem for Border {
             atime: atime.map(time_or_now),
             mtime: mtime.map(time_or_now),
         };
-        let result = self.fs.set_attributes(ino(node), changed, caller(req));
-        answer!(reply, result, |stat| reply.attr(&ttl(&stat), &attr(&stat)));
+        let (node, caller) = (ino(node), caller(req));
+        let change = move |fs: &Fs| {
+            let result = fs.set_attributes(node, changed, caller);
+            answer!(reply, result, |stat| reply.attr(&ttl(&stat), &attr(&stat)));
+        };
+        // A size that changes meets no old chunk on its way to the kernel.
+        let writing = size.and_then(|_| self.fs.begin_writing(node).ok());
+        let Some(writing) = writing else { return change(&self.fs) };
+        let fs = Arc::clone(&self.fs);
+        self.handover.before_change(node, move || {
+            change(&fs);
+            drop(writing);
+        });
     }
 
     fn readlink(&self, _req: &Request, node: INodeNo, reply: ReplyData) {
@@ -177,9 +190,17 @@ impl Filesystem for Border {
     }
 
     fn open(&self, req: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let truncate = flags.0 & libc::O_TRUNC != 0;
-        let result = self.fs.open(ino(node), truncate, caller(req));
-        answer!(reply, result, |handle| reply.opened(FileHandle(handle), file_flags()));
+        let (node, caller, truncate) = (ino(node), caller(req), flags.0 & libc::O_TRUNC != 0);
+        let open = move |fs: &Fs, writing: Option<Writing>| {
+            let result = fs.open(node, writing, truncate, caller);
+            answer!(reply, result, |handle| reply.opened(FileHandle(handle), file_flags()));
+        };
+        if flags.0 & libc::O_ACCMODE == libc::O_RDONLY && !truncate {
+            return open(&self.fs, None);
+        }
+        // No old chunk is on its way to the kernel when the first write comes.
+        let (fs, writing) = (Arc::clone(&self.fs), self.fs.begin_writing(node).ok());
+        self.handover.before_change(node, move || open(&fs, writing));
     }
 
     fn create(
@@ -210,6 +231,11 @@ impl Filesystem for Border {
         reply: ReplyData,
     ) {
         answer!(reply, self.fs.read(fh.0, offset, size as usize), |data| reply.data(&data));
+        if (size as usize) <= limits::HANDOVER_READ
+            && let Some(chunk) = self.fs.chunk(fh.0, offset)
+        {
+            self.handover.offer(chunk);
+        }
     }
 
     fn write(

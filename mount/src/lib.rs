@@ -11,6 +11,7 @@ mod dirty;
 mod errno;
 mod fs;
 mod fuse;
+mod handover;
 mod limits;
 mod schedule;
 mod session;

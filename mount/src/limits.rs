@@ -32,6 +32,15 @@ pub(crate) const DIRECTORY_DEPTH: usize = 4_096;
 /// A new name with its record, at most as a rule.
 pub(crate) const RECORD_BYTES: usize = 512;
 
+/// Chunks that wait to be handed to the kernel: a few, since it may be asked for them anyway.
+pub(crate) const HANDOVER_QUEUE: usize = 64;
+
+/// A file is handed over by chunks if it takes no larger part of memory than one in this many.
+pub(crate) const HANDOVER_SHARE: u64 = 8;
+
+/// A read that is small enough for that. Larger ones come with read-ahead.
+pub(crate) const HANDOVER_READ: usize = 16 << 10;
+
 /// Names in the root that are kept for the folders that show other versions.
 pub(crate) const RESERVED_NAMES: [&[u8]; 2] = [b".forks", b".history"];
 

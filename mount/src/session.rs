@@ -18,6 +18,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use crate::errno::FsError;
 use crate::fs::Fs;
 use crate::fuse::Border;
+use crate::handover::Handover;
 use crate::{MountError, MountOptions, MountStatus, limits};
 
 /// A bucket that is mounted.
@@ -45,19 +46,42 @@ pub fn mount(bucket: Arc<Bucket>, dir: &Path, options: &MountOptions) -> Result<
     let options = &MountOptions { read_only: options.read_only || !bucket.role().may_write(), ..options.clone() };
     let fs = Fs::new(bucket, options.owner, options.dirty_bytes).map_err(|_| MountError::Unreadable)?;
     let fs = Arc::new(fs);
-    let session = open_session(Border { fs: Arc::clone(&fs) }, dir, options)?;
+    let handover = Arc::new(Handover::default());
+    let border = Border { fs: Arc::clone(&fs), handover: Arc::clone(&handover) };
+    let session = open_session(border, dir, options)?;
     let ended = Arc::new(Ended::default());
-    start(session, &fs, &ended).inspect_err(|_| undo(dir))?;
+    start(session, &fs, &handover, &ended).inspect_err(|_| undo(dir))?;
     Ok(Mounted { fs, dir: dir.to_path_buf(), ended })
 }
 
 /// Starts the threads of a mount.
-fn start(session: Session<Border>, fs: &Arc<Fs>, ended: &Arc<Ended>) -> Result<(), MountError> {
+fn start(
+    session: Session<Border>,
+    fs: &Arc<Fs>,
+    handover: &Arc<Handover>,
+    ended: &Arc<Ended>,
+) -> Result<(), MountError> {
+    let (handing, notifier) = (Arc::clone(handover), session.notifier());
+    spawn("jaxfs-handover", 1 << 20, move || {
+        handing.run(|ino, offset, data| {
+            // The kernel may have forgotten the file meanwhile, or the mount may be gone.
+            if let Err(error) = notifier.store(fuser::INodeNo(ino.0), offset, data) {
+                tracing::debug!(%error, "the kernel did not take a chunk");
+            }
+        });
+    })?;
+    let stopping = Arc::clone(handover);
     let (serving, ended) = (Arc::clone(fs), Arc::clone(ended));
     let writing = Arc::clone(fs);
     let writeback = spawn("jaxfs-writeback", limits::WRITEBACK_STACK, move || writing.write_back())?;
-    let session = spawn("jaxfs-session", 1 << 20, move || serve(session, &serving, writeback, &ended));
-    session.map(|_| ()).inspect_err(|_| fs.stop())
+    let session = spawn("jaxfs-session", 1 << 20, move || {
+        serve(session, &serving, writeback, &ended);
+        stopping.stop();
+    });
+    session.map(|_| ()).inspect_err(|_| {
+        handover.stop();
+        fs.stop();
+    })
 }
 
 /// Takes down a mount that nobody will serve.

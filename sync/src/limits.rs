@@ -59,7 +59,7 @@ pub const KEY_FILE_PASSES: u32 = 16;
 /// Lanes of argon2id that a key file may ask for.
 pub const KEY_FILE_LANES: u32 = 8;
 /// Decoded nodes kept in memory: some 400 nodes of 16 KiB, or the upper levels of a directory of ten million.
-pub const NODE_CACHE_BYTES: usize = 24 << 20;
+pub const NODE_CACHE_BYTES: usize = 16 << 20;
 
 /// Opened data blocks kept in memory unless the mount asks otherwise. The kernel's page cache is in front of it, so that
 /// this only has to cover blocks that are being read in pieces.
@@ -70,7 +70,7 @@ pub const DATA_CACHE_BYTES: usize = 32 << 20;
 pub const SEGMENT_BYTES: u64 = 256 << 20;
 
 /// Memory that the store's index may use as cache.
-pub const INDEX_CACHE_BYTES: usize = 16 << 20;
+pub const INDEX_CACHE_BYTES: usize = 8 << 20;
 
 /// The longest path that a walk over a version follows. Deeper ones exist only where someone made them on purpose: the
 /// kernel takes paths of 4,096 bytes, and a walker by descriptors that goes deeper still gets there, name by name.

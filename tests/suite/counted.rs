@@ -111,8 +111,8 @@ fn one_byte_changed_in_a_gibibyte_stores_less_than_a_mebibyte() {
     // Different in every chunk, so that each is a block of its own.
     let mut part = vec![0x5a; 1 << 20];
     for at in 0..1024_u64 {
-        for chunk in part.chunks_mut(4096) {
-            chunk[..8].copy_from_slice(&at.to_le_bytes());
+        for (index, page) in part.chunks_mut(4096).enumerate() {
+            page[..8].copy_from_slice(&(at << 8 | index as u64).to_le_bytes());
         }
         file.write_all_at(&part, at << 20).unwrap();
     }

@@ -36,6 +36,7 @@ crate::claims! {
         reserved_names_in_the_root_are_refused,
         a_file_opened_twice_is_one_file,
         readers_and_writers_at_once_see_whole_writes,
+        small_reads_at_random_never_see_old_bytes,
     ],
     Root: [
         a_write_by_another_user_drops_set_id_bits,
@@ -426,6 +427,14 @@ fn readers_and_writers_at_once_see_whole_writes() {
         writer.join().unwrap();
     });
     assert_eq!(fs::read(&path).unwrap(), [b'9'; 4096]);
+}
+
+fn small_reads_at_random_never_see_old_bytes() {
+    let world = World::mounted();
+    world.python(&format!(
+        "import sys\nsys.argv = ['', 'file', '6']\n{}",
+        include_str!("scripts/read_while_written.py")
+    ));
 }
 
 fn a_write_by_another_user_drops_set_id_bits() {

@@ -98,7 +98,7 @@ fn survives(make: impl FnOnce(&World)) -> World {
 }
 
 fn content_survives() {
-    const CHUNK: usize = 128 << 10;
+    const CHUNK: usize = 32 << 10;
     let sizes = [0, 1, 255, 256, 257, 4095, 4096, 65_537, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5, 20 * CHUNK + 7];
     let bytes = |size: usize| (0..size).map(|at| (at * 7 + at / 251) as u8).collect::<Vec<_>>();
     let world = survives(|world| {

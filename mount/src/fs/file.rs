@@ -15,6 +15,16 @@ use parking_lot::RwLock;
 use crate::dirty::{Layer, Piece};
 use crate::errno::FsError;
 
+/// Somebody may be changing a file, or has it open for that.
+#[derive(Debug)]
+pub(crate) struct Writing(Arc<File>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.state.write().writers -= 1;
+    }
+}
+
 /// Bytes of memory that all dirty extents of a mount take.
 #[derive(Debug, Default)]
 pub(crate) struct DirtyBytes(AtomicUsize);
@@ -35,13 +45,13 @@ impl DirtyBytes {
 }
 
 /// A file's content. Its lock is below the inode table's, and is not held while blocks are read.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct File {
     state: RwLock<State>,
     budget: Arc<DirtyBytes>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     size: u64,
     base: Content,
@@ -49,6 +59,8 @@ struct State {
     dirty: Layer,
     /// Changed since it was last frozen.
     changed: bool,
+    /// How many [`Writing`]s there are.
+    writers: u32,
 }
 
 /// Changes to a file that are being written back.
@@ -64,8 +76,7 @@ pub(crate) type Settled = Content;
 
 impl File {
     pub(crate) fn new(content: Content, budget: Arc<DirtyBytes>) -> Self {
-        let state =
-            State { size: content.size(), base: content, frozen: None, dirty: Layer::default(), changed: false };
+        let state = State { size: content.size(), base: content, ..State::default() };
         Self { state: RwLock::new(state), budget }
     }
 
@@ -123,6 +134,33 @@ impl File {
         }
         self.change(|state| state.size = state.size.max(size));
         Ok(())
+    }
+
+    /// Says that it may change from here on, until what it gives is dropped.
+    pub(crate) fn begin_writing(file: &Arc<File>) -> Writing {
+        file.state.write().writers += 1;
+        Writing(Arc::clone(file))
+    }
+
+    /// Whether nobody may change it, and this is what it holds.
+    pub(crate) fn is_only_read(&self, content: &Content) -> bool {
+        let state = self.state.read();
+        state.writers == 0 && state.is_plain() && state.base == *content
+    }
+
+    /// The sealed chunk around `offset`, if it is in one block and of a file that nobody may change: its bytes, and where
+    /// they begin. What [`File::read`] opened is found again in the cache.
+    pub(crate) fn chunk(&self, vault: &Vault, offset: u64) -> Result<Option<(Content, u64, Bytes)>, TreeError> {
+        let (size, base) = {
+            let state = self.state.read();
+            if state.writers > 0 || !state.is_plain() || offset >= state.size.min(state.base.size()) {
+                return Ok(None);
+            }
+            (state.size, state.base.clone())
+        };
+        let window = chunk_around(offset, size);
+        let bytes = base.read_shared(vault, window.clone())?;
+        Ok(bytes.map(|bytes| (base, window.start, bytes)))
     }
 
     /// Reads up to `len` bytes; fewer only at the end of the file. Sealed content that is in one block is not copied.

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use super::attributes::Changed;
-use super::file::File;
+use super::file::{File, Writing};
 use super::listing::Listing;
 use super::table::Ino;
 use super::{Caller, Fs};
 use crate::errno::FsError;
+use crate::handover::Chunk;
 use crate::limits;
 use crate::writeback::Durability;
 
@@ -24,6 +25,8 @@ pub(super) struct OpenFile {
     pub(super) file: Arc<File>,
     /// Something was written through it.
     written: AtomicBool,
+    /// Held while it is open for writing.
+    _writing: Option<Writing>,
 }
 
 /// What a handle stands for.
@@ -49,18 +52,43 @@ impl Handles {
 }
 
 impl Fs {
-    /// Opens a regular file, and empties it if asked to.
-    pub(crate) fn open(&self, ino: Ino, truncate: bool, caller: Caller) -> Result<u64, FsError> {
+    /// Says that a file may change from here on, until what it gives is dropped.
+    pub(crate) fn begin_writing(&self, ino: Ino) -> Result<Writing, FsError> {
+        self.file(ino).map(|file| File::begin_writing(&file))
+    }
+
+    /// Opens a regular file, for reading, or for writing too, and empties it if asked to.
+    pub(crate) fn open(
+        &self,
+        ino: Ino,
+        writing: Option<Writing>,
+        truncate: bool,
+        caller: Caller,
+    ) -> Result<u64, FsError> {
         if truncate {
             self.set_attributes(ino, Changed { size: Some(0), ..Changed::default() }, caller)?;
         }
         let file = self.file(ino)?;
         self.table.lock().opened(ino);
-        Ok(self.add_file(ino, file))
+        Ok(self.add_file(ino, file, writing))
     }
 
-    pub(super) fn add_file(&self, ino: Ino, file: Arc<File>) -> u64 {
-        self.handles.add(Open::File(Arc::new(OpenFile { ino, file, written: AtomicBool::new(false) })))
+    pub(super) fn add_file(&self, ino: Ino, file: Arc<File>, writing: Option<Writing>) -> u64 {
+        let open = OpenFile { ino, file, written: AtomicBool::new(false), _writing: writing };
+        self.handles.add(Open::File(Arc::new(open)))
+    }
+
+    /// The chunk around what was read through a handle, to be handed to the kernel, if that may be.
+    pub(crate) fn chunk(&self, handle: u64, offset: u64) -> Option<Chunk> {
+        let open = self.file_handle(handle).ok()?;
+        let (content, offset, data) = open.file.chunk(self.vault(), offset).ok()??;
+        (content.size() <= self.handover_limit).then(|| Chunk {
+            ino: open.ino,
+            file: Arc::clone(&open.file),
+            content,
+            offset,
+            data,
+        })
     }
 
     /// Opens a directory for listing.

@@ -23,7 +23,8 @@ use jaxfs_sync::tree::{Body, Record, Superblock, Time, Vault};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 pub(crate) use attributes::{Changed, Stat};
-use file::{DirtyBytes, File};
+use file::DirtyBytes;
+pub(crate) use file::{File, Writing};
 use flush::Flusher;
 use handles::Handles;
 pub(crate) use names::{New, OnTarget};
@@ -61,6 +62,8 @@ pub(crate) struct Fs {
     handles: Handles,
     budget: Arc<DirtyBytes>,
     dirty_limit: usize,
+    /// Files up to this size are handed to the kernel by chunks.
+    handover_limit: u64,
     writeback: Arc<Writeback>,
     /// Bytes free on the disk, as of when.
     disk: Mutex<Option<(Instant, u64)>>,
@@ -93,6 +96,7 @@ impl Fs {
             owner,
             budget,
             dirty_limit,
+            handover_limit: memory_bytes() / limits::HANDOVER_SHARE,
         })
     }
 
@@ -203,6 +207,12 @@ fn object(record: &Record, budget: &Arc<DirtyBytes>) -> Object {
         Body::Symlink(target) => Object::Symlink(target.clone()),
         special => Object::Special(special.clone()),
     }
+}
+
+/// The machine's memory.
+fn memory_bytes() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram.saturating_mul(info.mem_unit.into())
 }
 
 /// The time of day.

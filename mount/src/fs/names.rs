@@ -108,7 +108,8 @@ impl Fs {
         let (stat, object) = self.make_under(parent, name, mode, New::File, caller)?;
         let file = object.ok_or(FsError::Io)?;
         self.table.lock().opened(stat.ino);
-        Ok((stat, self.add_file(stat.ino, file)))
+        let writing = File::begin_writing(&file);
+        Ok((stat, self.add_file(stat.ino, file, Some(writing))))
     }
 
     fn make_under(

@@ -52,7 +52,7 @@ impl World {
                 }
             }
             Body::File(_) => {
-                let handle = self.fs().open(ino, false, ME).unwrap();
+                let handle = self.fs().open(ino, None, false, ME).unwrap();
                 self.compare_range(handle, id, 0, 1 << 20);
                 self.fs().release(handle);
             }

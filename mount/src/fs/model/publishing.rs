@@ -88,7 +88,7 @@ fn no_change_is_no_manifest() {
     let head = running.fs.publish(LONG).unwrap().unwrap();
     let manifests = lab.manifests();
     let found = running.fs.lookup(Ino::ROOT, b"letter").unwrap().unwrap().ino;
-    let handle = running.fs.open(found, false, ME).unwrap();
+    let handle = running.fs.open(found, None, false, ME).unwrap();
     assert_eq!(running.fs.read(handle, 0, 100).unwrap(), &b"content"[..]);
     running.fs.release(handle);
     running.fs.forget(found, 1);
@@ -123,6 +123,6 @@ fn writing_ten_times_the_dirty_limit_stays_within_it() {
     let lab = lab.restart();
     let fs = lab.mount(usize::MAX);
     let found = fs.lookup(Ino::ROOT, b"large").unwrap().unwrap();
-    let handle = fs.open(found.ino, false, ME).unwrap();
+    let handle = fs.open(found.ino, None, false, ME).unwrap();
     assert!(fs.read(handle, 0, plain.len() + 1).unwrap() == plain);
 }

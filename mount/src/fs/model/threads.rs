@@ -76,7 +76,7 @@ impl Work<'_> {
         let ino = self.fs.lookup(dirs[dir], &name).unwrap().expect("a name of this thread").ino;
         match self.dice.roll(6) {
             0 | 1 => {
-                let handle = self.fs.open(ino, false, ME).unwrap();
+                let handle = self.fs.open(ino, None, false, ME).unwrap();
                 let most = if self.dice.roll(10) == 0 { 300_000 } else { 600 };
                 let at = self.dice.roll(most);
                 let data = vec![self.dice.roll(255) as u8 + 1; self.dice.roll(300) as usize + 1];
@@ -147,7 +147,7 @@ fn found(fs: &Fs, dir: Ino) -> BTreeMap<Vec<u8>, (Vec<u8>, u64)> {
     fs.release(handle);
     let read = |name: Vec<u8>| {
         let stat = fs.lookup(dir, &name).unwrap().unwrap();
-        let handle = fs.open(stat.ino, false, ME).unwrap();
+        let handle = fs.open(stat.ino, None, false, ME).unwrap();
         let content = fs.read(handle, 0, 1 << 20).unwrap().to_vec();
         fs.release(handle);
         fs.forget(stat.ino, 1);

@@ -153,7 +153,7 @@ impl World {
             }
             Op::Open { node, truncate } => {
                 let (id, ino) = self.node(node);
-                let result = fs.open(ino, truncate, ME);
+                let result = fs.open(ino, None, truncate, ME);
                 self.plain.now = since(before);
                 let opened = match &self.plain.node(id).body {
                     Body::File(_) if truncate => self.plain.truncate(id, 0),

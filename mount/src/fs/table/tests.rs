@@ -42,7 +42,7 @@ fn a_directory_stays_while_something_below_it_is_used() {
     let (_lab, fs) = stored();
     let file = find(&fs, &["one", "two", "file"]);
     assert_eq!(fs.inodes(), 4);
-    let handle = fs.open(file, false, ME).unwrap();
+    let handle = fs.open(file, None, false, ME).unwrap();
     fs.forget(file, 1);
     assert_eq!(fs.inodes(), 4, "an open handle holds");
     fs.release(handle);
@@ -55,7 +55,7 @@ fn a_file_without_a_name_stays_while_it_is_open() {
     let (_lab, fs) = stored();
     let two = find(&fs, &["one", "two"]);
     let file = fs.lookup(two, b"file").unwrap().unwrap().ino;
-    let handle = fs.open(file, false, ME).unwrap();
+    let handle = fs.open(file, None, false, ME).unwrap();
     fs.unlink(two, b"file").unwrap();
     fs.forget(file, 1);
     fs.write(handle, 7, b", more", false).unwrap();

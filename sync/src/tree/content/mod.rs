@@ -20,7 +20,7 @@ use crate::limits;
 use crate::link::BlockRef;
 
 /// The size and alignment of data blocks that this program writes. Others may use any length.
-pub const CHUNK_BYTES: u64 = 128 << 10;
+pub const CHUNK_BYTES: u64 = 32 << 10;
 /// Content up to this size may stand in the record itself.
 pub const INLINE_BYTES: usize = 256;
 /// Extents up to this number stand in the record itself.
@@ -122,6 +122,12 @@ impl Edit {
     /// `range` becomes a hole.
     pub fn hole(range: Range<u64>) -> Self {
         Self { range, fill: Fill::Hole }
+    }
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self::empty()
     }
 }
 

@@ -103,8 +103,9 @@ proptest! {
 
 fn gibibyte(lab: &Lab) -> (Content, BlockRef) {
     let block = lab.vault.put_data(&vec![1; CHUNK_BYTES as usize]).unwrap();
-    let edits: Vec<_> =
-        (0..8_192).map(|chunk| Edit::block(chunk * CHUNK_BYTES..(chunk + 1) * CHUNK_BYTES, block)).collect();
+    let edits: Vec<_> = (0..(1 << 30) / CHUNK_BYTES)
+        .map(|chunk| Edit::block(chunk * CHUNK_BYTES..(chunk + 1) * CHUNK_BYTES, block))
+        .collect();
     (Content::empty().splice(&lab.vault, 1 << 30, &edits).unwrap(), block)
 }
 
@@ -127,20 +128,21 @@ fn one_byte_changed_in_a_gibibyte_publishes_less_than_256_kib() {
 
 #[test]
 fn cutting_a_gibibyte_short_reads_and_writes_a_few_nodes() {
+    const CUT: u64 = 7 * CHUNK_BYTES + 12_345;
     let lab = Lab::new();
     let (content, block) = gibibyte(&lab);
     lab.vault.set_node_capacity(0);
     lab.vault.set_node_capacity(24 << 20);
     let before = lab.written();
-    let cut = content.splice(&lab.vault, 1_000_000, &[]).unwrap();
+    let cut = content.splice(&lab.vault, CUT, &[]).unwrap();
     assert!(lab.vault.cached_nodes() < 8 && lab.written() - before < 64 << 10);
-    assert_eq!((cut.size(), cut.allocated()), (1_000_000, 1_000_000));
+    assert_eq!((cut.size(), cut.allocated()), (CUT, CUT));
     let Layout::List(extents) = cut.layout() else { panic!("8 extents stand in the record: {cut:?}") };
-    let last = Extent { offset: 7 * CHUNK_BYTES, length: (1_000_000 - 7 * CHUNK_BYTES) as u32, skip: 0, block };
+    let last = Extent { offset: 7 * CHUNK_BYTES, length: (CUT - 7 * CHUNK_BYTES) as u32, skip: 0, block };
     assert_eq!((extents.len(), extents[7]), (8, last));
     // What was cut off does not come back.
     let grown = cut.splice(&lab.vault, 2_000_000, &[]).unwrap();
-    assert_eq!(grown.seek_hole(&lab.vault, 0).unwrap(), 1_000_000);
+    assert_eq!(grown.seek_hole(&lab.vault, 0).unwrap(), CUT);
 }
 
 #[test]
