@@ -5,11 +5,9 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::io::Errno;
-use rustix::mount::UnmountFlags;
 
 /// The type that the kernel shows for our mounts.
 const FS_TYPE: &str = "fuse.jaxfs";
@@ -141,14 +139,9 @@ pub(crate) fn prepare(dir: &Path, notice: &mut dyn FnMut(&str)) -> Result<PathBu
 
 /// Takes a mount out of the tree at once; what still uses it goes on until it is closed.
 pub(crate) fn detach(dir: &Path) -> Result<()> {
-    let failed = || format!("can not detach the dead mount: run `umount -l {}` as root", dir.display());
-    if rustix::process::geteuid().is_root() {
-        return rustix::mount::unmount(dir, UnmountFlags::DETACH).with_context(failed);
-    }
-    let helper = fusermount()?;
-    let status = Command::new(helper).args(["-u", "-z", "--"]).arg(dir).stdin(Stdio::null()).status();
-    ensure!(status.with_context(failed)?.success(), failed());
-    Ok(())
+    let shown = dir.display();
+    jaxfs_mount::detach(dir, true)
+        .with_context(|| format!("can not detach the dead mount: run `umount -l {shown}` as root"))
 }
 
 /// Refuses early where this system can not mount at all.
@@ -164,17 +157,9 @@ pub(crate) fn check_fuse() -> Result<()> {
         ),
     }
     if !rustix::process::geteuid().is_root() {
-        fusermount()?;
+        jaxfs_mount::find_helper()?;
     }
     Ok(())
-}
-
-/// The set-uid helper that mounts for users who are not root.
-fn fusermount() -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/bin", "/bin"].map(PathBuf::from));
-    let found = folders.map(|folder| folder.join("fusermount3")).find(|file| file.is_file());
-    found.context("fusermount3 is missing: install the package fuse3 (`apt-get install fuse3`)")
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ mod schedule;
 mod session;
 mod writeback;
 
-pub use session::{Mounted, detach, mount};
+pub use session::{Mounted, detach, find_helper, mount};
 
 /// Whose the files are shown as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,10 @@ pub enum MountError {
     NoHelper,
     /// The kernel or the helper says no.
     #[error("mounting is refused: {0}")]
-    Refused(#[source] std::io::Error),
+    Refused(std::io::Error),
+    /// The kernel or the helper does not let go of a mount.
+    #[error("it can not be taken down: {0}")]
+    Stuck(std::io::Error),
     /// The newest version can not be read.
     #[error("the bucket can not be read: run `jaxfs verify`")]
     Unreadable,

@@ -228,7 +228,7 @@ impl Mounted {
             Ok(()) => Ok(()),
             // It was detached by hand before, and is still in use.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
-            Err(error) => Err(MountError::Refused(error)),
+            Err(error) => Err(MountError::Stuck(error)),
         }
     }
 
@@ -279,17 +279,24 @@ pub fn detach(dir: &Path, lazily: bool) -> io::Result<()> {
         let flags = if lazily { UnmountFlags::DETACH } else { UnmountFlags::empty() };
         return rustix::mount::unmount(dir, flags).map_err(Into::into);
     }
-    let output = Command::new("fusermount3")
-        .arg(if lazily { "-uz" } else { "-u" })
-        .arg("--")
-        .arg(dir)
-        .stdin(Stdio::null())
-        .output()?;
+    let helper = find_helper().map_err(io::Error::other)?;
+    let how = if lazily { "-uz" } else { "-u" };
+    let output = Command::new(helper).arg(how).arg("--").arg(dir).stdin(Stdio::null()).output()?;
     if output.status.success() {
         Ok(())
     } else {
         Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
     }
+}
+
+/// Finds the set-uid program that mounts for users who are not root, whatever the PATH of this process is.
+///
+/// # Errors
+/// If it is not installed.
+pub fn find_helper() -> Result<PathBuf, MountError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/bin", "/bin"].map(PathBuf::from));
+    folders.map(|folder| folder.join("fusermount3")).find(|file| file.is_file()).ok_or(MountError::NoHelper)
 }
 
 fn flush_error(error: FsError) -> MountError {
