@@ -9,24 +9,11 @@
 //! only after a store that is under way. Nobody waits for this thread: what has to come after a store is run by it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use bytes::Bytes;
-use jaxfs_sync::tree::Content;
 use parking_lot::{Condvar, Mutex};
 
-use crate::fs::{File, Ino};
+use crate::fs::{Chunk, Ino};
 use crate::limits;
-
-/// A chunk of a file, as it was when it was read.
-pub(crate) struct Chunk {
-    pub(crate) ino: Ino,
-    pub(crate) file: Arc<File>,
-    /// The content that it is a part of.
-    pub(crate) content: Content,
-    pub(crate) offset: u64,
-    pub(crate) data: Bytes,
-}
 
 type Deferred = Box<dyn FnOnce() + Send>;
 
@@ -58,7 +45,7 @@ impl Handover {
     }
 
     /// Runs `change` when no chunk of the file is being stored: now, as a rule. The caller has made sure before that none
-    /// will be ([`File::begin_writing`]).
+    /// will be ([`crate::fs::File::begin_writing`]).
     pub(crate) fn before_change(&self, ino: Ino, change: impl FnOnce() + Send + 'static) {
         let mut state = self.state.lock();
         if state.storing == Some(ino) {
@@ -106,7 +93,10 @@ impl Handover {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc;
+    use crate::fs::File;
+    use bytes::Bytes;
+    use jaxfs_sync::tree::Content;
+    use std::sync::{Arc, mpsc};
     use std::thread;
     use std::time::Duration;
 

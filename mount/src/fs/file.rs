@@ -12,6 +12,7 @@ use jaxfs_sync::limits::FILE_BYTES;
 use jaxfs_sync::tree::{CHUNK_BYTES, Content, Edit, INLINE_BYTES, Segment, TreeError, Vault};
 use parking_lot::RwLock;
 
+use super::Ino;
 use crate::dirty::{Layer, Piece};
 use crate::errno::FsError;
 
@@ -23,6 +24,16 @@ impl Drop for Writing {
     fn drop(&mut self) {
         self.0.state.write().writers -= 1;
     }
+}
+
+/// A chunk of a file, as it was when it was read.
+pub(crate) struct Chunk {
+    pub(crate) ino: Ino,
+    pub(crate) file: Arc<File>,
+    /// The content that it is a part of.
+    pub(crate) content: Content,
+    pub(crate) offset: u64,
+    pub(crate) data: Bytes,
 }
 
 /// Bytes of memory that all dirty extents of a mount take.

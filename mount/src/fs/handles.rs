@@ -9,12 +9,11 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use super::attributes::Changed;
-use super::file::{File, Writing};
+use super::file::{Chunk, File, Writing};
 use super::listing::Listing;
 use super::table::Ino;
 use super::{Caller, Fs};
 use crate::errno::FsError;
-use crate::handover::Chunk;
 use crate::limits;
 use crate::writeback::Durability;
 

@@ -24,7 +24,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 pub(crate) use attributes::{Changed, Stat};
 use file::DirtyBytes;
-pub(crate) use file::{File, Writing};
+pub(crate) use file::{Chunk, File, Writing};
 use flush::Flusher;
 use handles::Handles;
 pub(crate) use names::{New, OnTarget};
