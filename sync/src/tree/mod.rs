@@ -2,7 +2,7 @@
 //!
 //! From the bottom: [`wire`] encodes node bodies, [`vault`] seals them and keeps them in the store, [`btree`] is the one
 //! copy-on-write B-tree, and the three uses of it are [`directory`] (name to entry), [`content`] (offset to extent) and
-//! the table of shared inodes in the [`root`], which is where a version begins. [`walk`] visits all of it.
+//! the table of shared inodes in the [`root`], which is where a version begins. [`walk()`] visits all of it.
 //!
 //! Always true: a tree is a value, and changing it gives another that shares all untouched nodes; what was decoded has
 //! been checked, and encodes to the same bytes again. Never here: manifests, the clock, who may write.
