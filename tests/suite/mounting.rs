@@ -17,6 +17,7 @@ crate::claims! {
         a_read_only_mount_refuses_writes,
         an_unmount_publishes_all_that_is_dirty,
         an_unmount_of_a_busy_mount_returns_and_publishes,
+        a_detached_mount_never_publishes_over_a_newer_version,
         a_mount_that_is_taken_away_is_noticed_and_all_is_published,
         the_node_leaves_with_its_last_mount,
         a_mount_in_the_foreground_ends_with_a_signal_and_publishes,
@@ -115,6 +116,41 @@ fn an_unmount_of_a_busy_mount_returns_and_publishes() {
     world.mount();
     assert_eq!(fs::read(world.at("open")).unwrap(), b"written through an open file");
     assert!(world.at("inside").is_dir());
+}
+
+fn a_detached_mount_never_publishes_over_a_newer_version() {
+    let world = World::mounted();
+    // Another mount keeps the node, and with it what is left of the first one.
+    world.jaxfs(&["buckets", "create", "second"]).ok();
+    let second = world.outside("second");
+    fs::create_dir(&second).unwrap();
+    world.jaxfs(&["mount", second.to_str().unwrap()]).ok();
+    fs::write(world.at("file"), b"old").unwrap();
+    fs::create_dir(world.at("inside")).unwrap();
+    let mut sits =
+        Command::new("sleep").arg("600").current_dir(world.at("inside")).stdin(Stdio::null()).spawn().unwrap();
+    world.jaxfs_here(&["unmount"]).ok();
+    world.mount();
+    fs::write(world.at("file"), b"new").unwrap();
+    world.sync();
+    let (head, sessions) = (world.manifests(), || threads(&world, "jaxfs-session"));
+    assert_eq!(sessions(), 3);
+    sits.kill().unwrap();
+    sits.wait().unwrap();
+    wait_for("the detached mount ends", SOON, || sessions() == 2);
+    assert_eq!(world.manifests(), head);
+    world.jaxfs_here(&["unmount"]).ok();
+    world.mount();
+    assert_eq!(fs::read(world.at("file")).unwrap(), b"new");
+    world.jaxfs(&["unmount", second.to_str().unwrap()]).ok();
+}
+
+/// How many threads of this name the node has.
+fn threads(world: &World, name: &str) -> usize {
+    let node = world.node().unwrap();
+    let tasks = fs::read_dir(format!("/proc/{}/task", node.as_raw_nonzero())).unwrap();
+    let named = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name);
+    tasks.flatten().map(named).filter(|is| *is).count()
 }
 
 fn a_mount_that_is_taken_away_is_noticed_and_all_is_published() {
