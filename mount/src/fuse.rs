@@ -251,16 +251,10 @@ impl Filesystem for Border {
         reply: ReplyWrite,
     ) {
         let drop_privileges = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let write = move |fs: &Fs, data: &[u8], room: Result<(), FsError>| {
-            let result = room.and_then(|()| fs.write(fh.0, offset, data, drop_privileges));
-            answer!(reply, result, |()| reply.written(data.len() as u32));
-        };
-        if self.fs.has_room() {
-            return write(&self.fs, data, Ok(()));
-        }
-        // Only this writer waits for room, and no thread that could answer others.
-        let (fs, data) = (Arc::clone(&self.fs), data.to_vec());
-        self.fs.when_room(move |room| write(&fs, &data, room));
+        let written = data.len() as u32;
+        self.fs.write_then(fh.0, offset, data, drop_privileges, move |result| {
+            answer!(reply, result, |()| reply.written(written));
+        });
     }
 
     fn release(

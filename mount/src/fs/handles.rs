@@ -133,14 +133,23 @@ impl Fs {
         Ok(self.file_handle(handle)?.file.read(self.vault(), offset, len)?)
     }
 
-    /// Whether a write is taken at once. If not, [`Fs::when_room`] says when.
-    pub(crate) fn has_room(&self) -> bool {
-        self.budget.get() < self.dirty_limit
-    }
-
-    /// Has `then` called once dirty memory has been sealed, or with the reason why it can not be.
-    pub(crate) fn when_room(&self, then: impl FnOnce(Result<(), FsError>) + Send + 'static) {
-        self.writeback.when(Durability::Memory, then);
+    /// Writes to an open file as [`Fs::write`] does, and has `answer` called with the outcome: at once, or, where dirty
+    /// memory is at its limit, when some of it has been sealed. Only this writer waits, and no thread.
+    pub(crate) fn write_then(
+        self: &Arc<Self>,
+        handle: u64,
+        offset: u64,
+        data: &[u8],
+        drop_privileges: bool,
+        answer: impl FnOnce(Result<(), FsError>) + Send + 'static,
+    ) {
+        if self.budget.get() < self.dirty_limit {
+            return answer(self.write(handle, offset, data, drop_privileges));
+        }
+        let (fs, data) = (Arc::clone(self), data.to_vec());
+        self.writeback.when(Durability::Memory, move |room| {
+            answer(room.and_then(|()| fs.write(handle, offset, &data, drop_privileges)));
+        });
     }
 
     /// Writes to an open file. With `drop_privileges`, set-id bits and capabilities go, as when another user writes.

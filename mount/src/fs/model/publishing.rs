@@ -1,6 +1,6 @@
 //! The file system with its write-back thread: what is published, how often, and how much waits in memory.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -111,7 +111,9 @@ fn writing_ten_times_the_dirty_limit_stays_within_it() {
     let mut most = 0;
     while plain.len() < 10 * LIMIT {
         let data: Vec<u8> = (0..PIECE).map(|at| (plain.len() / PIECE * 7 + at / 3) as u8).collect();
-        running.fs.write(handle, plain.len() as u64, &data, false).unwrap();
+        let (answer, answered) = mpsc::sync_channel(1);
+        running.fs.write_then(handle, plain.len() as u64, &data, false, move |done| answer.send(done).unwrap());
+        answered.recv().unwrap().unwrap();
         most = most.max(running.fs.pending().1 as usize);
         plain.extend(data);
     }
