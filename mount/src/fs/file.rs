@@ -159,12 +159,19 @@ impl File {
         state.writers == 0 && state.is_plain() && state.base == *content
     }
 
-    /// The sealed chunk around `offset`, if it is in one block and of a file that nobody may change: its bytes, and where
-    /// they begin. What [`File::read`] opened is found again in the cache.
-    pub(crate) fn chunk(&self, vault: &Vault, offset: u64) -> Result<Option<(Content, u64, Bytes)>, TreeError> {
+    /// The sealed chunk around `offset`, if it is in one block and of a file that nobody may change and that has at most
+    /// `largest` bytes: the content, where the chunk begins, and its bytes. What [`File::read`] opened is found again in
+    /// the cache.
+    pub(crate) fn chunk(
+        &self,
+        vault: &Vault,
+        offset: u64,
+        largest: u64,
+    ) -> Result<Option<(Content, u64, Bytes)>, TreeError> {
         let (size, base) = {
             let state = self.state.read();
-            if state.writers > 0 || !state.is_plain() || offset >= state.size.min(state.base.size()) {
+            let large = state.size > largest;
+            if large || state.writers > 0 || !state.is_plain() || offset >= state.size.min(state.base.size()) {
                 return Ok(None);
             }
             (state.size, state.base.clone())

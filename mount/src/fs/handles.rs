@@ -80,14 +80,8 @@ impl Fs {
     /// The chunk around what was read through a handle, to be handed to the kernel, if that may be.
     pub(crate) fn chunk(&self, handle: u64, offset: u64) -> Option<Chunk> {
         let open = self.file_handle(handle).ok()?;
-        let (content, offset, data) = open.file.chunk(self.vault(), offset).ok()??;
-        (content.size() <= self.handover_limit).then(|| Chunk {
-            ino: open.ino,
-            file: Arc::clone(&open.file),
-            content,
-            offset,
-            data,
-        })
+        let (content, offset, data) = open.file.chunk(self.vault(), offset, self.handover_limit).ok()??;
+        Some(Chunk { ino: open.ino, file: Arc::clone(&open.file), content, offset, data })
     }
 
     /// Opens a directory for listing.

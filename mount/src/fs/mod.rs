@@ -64,7 +64,7 @@ pub(crate) struct Fs {
     dirty_limit: usize,
     /// Files up to this size are handed to the kernel by chunks.
     handover_limit: u64,
-    writeback: Arc<Writeback>,
+    writeback: Writeback,
     /// Bytes free on the disk, as of when.
     disk: Mutex<Option<(Instant, u64)>>,
     flusher: Mutex<Flusher>,
@@ -88,7 +88,7 @@ impl Fs {
         Ok(Self {
             table: Mutex::new(table),
             handles: Handles::default(),
-            writeback: Arc::new(writeback),
+            writeback,
             disk: Mutex::default(),
             flusher: Mutex::new(Flusher::new(superblock, reached, base)),
             gate: RwLock::new(true),
