@@ -1,8 +1,9 @@
 //! Listing directories.
 //!
-//! An offset is the number of a name in the order in which this handle first showed them. The handle remembers the names,
-//! so that a listing that is taken up at any offset goes on behind that name, whatever came and went meanwhile.
+//! An offset stands for a name that this handle has shown. The handle remembers the names, so that a listing that is taken up
+//! at any offset goes on behind that name, whatever came and went meanwhile.
 
+mod shown;
 #[cfg(test)]
 mod tests;
 
@@ -16,46 +17,22 @@ use super::attributes::Stat;
 use super::table::{Directory, Ino, Links};
 use crate::errno::FsError;
 use crate::limits;
+use shown::Shown;
 
 /// What a directory handle remembers.
 #[derive(Debug, Default)]
-pub(crate) struct Listing {
-    /// Names that were shown; entry `n` has offset `n + 3`, after `.` and `..`.
-    shown: Vec<Name>,
-    /// The numbers of these names, once names are shown again.
-    numbers: Option<BTreeMap<Name, usize>>,
-}
+pub(crate) struct Listing(Shown);
 
 impl Listing {
     /// Takes the listing up at an offset: behind which name.
     fn seek(&mut self, offset: u64) -> Result<Option<Name>, FsError> {
-        if offset == 0 {
-            *self = Self::default();
-        }
-        let place = usize::try_from(offset.saturating_sub(2)).map_err(|_| FsError::Invalid)?;
-        if place > self.shown.len() {
-            return Err(FsError::Invalid);
-        }
-        if place < self.shown.len() {
-            let number = |(number, name): (usize, &Name)| (name.clone(), number);
-            self.numbers.get_or_insert_with(|| self.shown.iter().enumerate().map(number).collect());
-        }
-        Ok(place.checked_sub(1).and_then(|last| self.shown.get(last)).cloned())
-    }
-
-    /// The number that a name has, or gets when it is shown.
-    fn number(&self, name: &Name) -> usize {
-        let known = self.numbers.as_ref().and_then(|numbers| numbers.get(name));
-        known.copied().unwrap_or(self.shown.len())
-    }
-
-    /// A name was shown under this number.
-    fn show(&mut self, name: Name, number: usize) {
-        if number == self.shown.len() {
-            if let Some(numbers) = &mut self.numbers {
-                numbers.insert(name.clone(), number);
+        match offset {
+            0 => {
+                *self = Self::default();
+                Ok(None)
             }
-            self.shown.push(name);
+            1 | 2 => Ok(None),
+            _ => self.0.behind(offset).map(Some).ok_or(FsError::Invalid),
         }
     }
 }
@@ -123,8 +100,7 @@ impl Fs {
                 return Ok(());
             }
             for (name, found) in &page.entries {
-                let number = listing.number(name);
-                let offset = number as u64 + 3;
+                let offset = listing.0.offset(name);
                 let listed = match attributes {
                     true => self.listed_with_stat(ino, &page.base, name, found, offset),
                     false => self.listed(name, found, offset),
@@ -137,7 +113,6 @@ impl Fs {
                     return Ok(());
                 }
                 behind = Some(name.clone());
-                listing.show(name.clone(), number);
             }
         }
     }
