@@ -1,12 +1,13 @@
 //! Dirty extents: what was written to a file and is not sealed yet, as layers over its stored content.
 //!
 //! Pure arithmetic on ranges of bytes. No piece of data crosses a chunk boundary, so that a full chunk can be sealed as it
-//! stands. Pieces never overlap. A file has at most two layers: the one that is being written back, which nobody changes,
+//! stands; what was copied from another file is not data here, but the name of a sealed block. Pieces never overlap. A file has at most two layers: the one that is being written back, which nobody changes,
 //! and the one above it, which takes the writes.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use jaxfs_sync::link::BlockRef;
 use jaxfs_sync::tree::CHUNK_BYTES as CHUNK;
 
 /// What one piece costs in memory beside its bytes: a map entry and an allocation, roughly.
@@ -19,6 +20,34 @@ pub(crate) enum Piece {
     Data(Vec<u8>),
     /// This many zeros that need no storage.
     Hole(u64),
+    /// Bytes that are sealed already.
+    Sealed(Sealed),
+}
+
+/// Bytes `[skip, skip + len)` of a data block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sealed {
+    pub(crate) skip: u32,
+    pub(crate) len: u32,
+    pub(crate) block: BlockRef,
+}
+
+impl Sealed {
+    /// The part from `at` on.
+    pub(crate) const fn behind(self, at: u64) -> Self {
+        Self { skip: self.skip + at as u32, len: self.len - at as u32, ..self }
+    }
+}
+
+/// What stands in a part of a range, as a layer sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cover<'a> {
+    /// These bytes.
+    Data(&'a [u8]),
+    Zeros,
+    Sealed(Sealed),
+    /// What the layer below has.
+    Below,
 }
 
 impl Piece {
@@ -27,6 +56,15 @@ impl Piece {
         match self {
             Piece::Data(bytes) => bytes.len() as u64,
             Piece::Hole(len) => *len,
+            Piece::Sealed(sealed) => sealed.len.into(),
+        }
+    }
+
+    /// Bytes of data in it, here or sealed.
+    fn data_bytes(&self) -> u64 {
+        match self {
+            Piece::Data(_) | Piece::Sealed(_) => self.len(),
+            Piece::Hole(_) => 0,
         }
     }
 
@@ -34,7 +72,7 @@ impl Piece {
         PIECE_COST
             + match self {
                 Piece::Data(bytes) => bytes.len(),
-                Piece::Hole(_) => 0,
+                Piece::Hole(_) | Piece::Sealed(_) => 0,
             }
     }
 
@@ -47,6 +85,11 @@ impl Piece {
                 *len = at;
                 Piece::Hole(rest)
             }
+            Piece::Sealed(sealed) => {
+                let rest = sealed.behind(at);
+                sealed.len = at as u32;
+                Piece::Sealed(rest)
+            }
         }
     }
 }
@@ -58,11 +101,12 @@ pub(crate) struct Layer {
     /// Only the first `cut` bytes of what is below are visible; behind them are zeros.
     cut: u64,
     cost: usize,
+    data_bytes: u64,
 }
 
 impl Default for Layer {
     fn default() -> Self {
-        Self { pieces: BTreeMap::new(), cut: u64::MAX, cost: 0 }
+        Self { pieces: BTreeMap::new(), cut: u64::MAX, cost: 0, data_bytes: 0 }
     }
 }
 
@@ -77,9 +121,9 @@ impl Layer {
         self.cost
     }
 
-    /// Bytes of data in the layer.
-    pub(crate) fn data_bytes(&self) -> u64 {
-        (self.cost - self.pieces.len() * PIECE_COST) as u64
+    /// Bytes of the file that have data in the layer.
+    pub(crate) const fn data_bytes(&self) -> u64 {
+        self.data_bytes
     }
 
     /// How much of what lies below is visible.
@@ -115,37 +159,37 @@ impl Layer {
         }
     }
 
+    /// Makes the bytes from `offset` on those of a sealed block.
+    pub(crate) fn link(&mut self, offset: u64, sealed: Sealed) {
+        self.clear(offset..offset + u64::from(sealed.len));
+        self.insert(offset, Piece::Sealed(sealed));
+    }
+
     /// Forgets everything from `size` on, here and below.
     pub(crate) fn truncate(&mut self, size: u64) {
         self.clear(size..u64::MAX);
         self.cut = self.cut.min(size);
     }
 
-    /// Copies what this layer has of `[offset, offset + out.len())` into `out`, and gives the ranges that it lets the layer
-    /// below decide. Ranges behind the cut are zeros: they are not among the gaps, and `out` is zeroed there.
-    pub(crate) fn read(&self, offset: u64, out: &mut [u8]) -> Vec<Range<u64>> {
-        let end = offset + out.len() as u64;
-        let mut gaps = Vec::new();
-        let mut at = offset;
-        for (start, piece) in self.pieces(offset..end) {
-            let stop = (start + piece.len()).min(end);
-            let from = start.max(offset);
-            if from > at {
-                self.gap(at..from, offset, out, &mut gaps);
-            }
-            let target = &mut out[(from - offset) as usize..(stop - offset) as usize];
-            match piece {
-                Piece::Data(bytes) => {
-                    target.copy_from_slice(&bytes[(from - start) as usize..(stop - start) as usize]);
+    /// What the parts of a range are, in order, without gaps. Behind the cut are zeros.
+    pub(crate) fn cover(&self, range: Range<u64>) -> Vec<(Range<u64>, Cover<'_>)> {
+        let mut parts = Vec::new();
+        let mut at = range.start;
+        for (start, piece) in self.pieces(range.clone()) {
+            let (from, stop) = (start.max(range.start), (start + piece.len()).min(range.end));
+            self.gap(at..from, &mut parts);
+            let cover = match piece {
+                Piece::Data(bytes) => Cover::Data(&bytes[(from - start) as usize..(stop - start) as usize]),
+                Piece::Hole(_) => Cover::Zeros,
+                Piece::Sealed(sealed) => {
+                    Cover::Sealed(Sealed { len: (stop - from) as u32, ..sealed.behind(from - start) })
                 }
-                Piece::Hole(_) => target.fill(0),
-            }
+            };
+            parts.push((from..stop, cover));
             at = stop;
         }
-        if at < end {
-            self.gap(at..end, offset, out, &mut gaps);
-        }
-        gaps
+        self.gap(at..range.end, &mut parts);
+        parts
     }
 
     /// Lays `upper` over this layer, as if its changes had been made here.
@@ -159,11 +203,13 @@ impl Layer {
         }
     }
 
-    fn gap(&self, range: Range<u64>, offset: u64, out: &mut [u8], gaps: &mut Vec<Range<u64>>) {
-        let visible = range.start..range.end.min(self.cut).max(range.start);
-        out[(visible.end - offset) as usize..(range.end - offset) as usize].fill(0);
-        if !visible.is_empty() {
-            gaps.push(visible);
+    /// A range without pieces: what is below, up to the cut.
+    fn gap(&self, range: Range<u64>, parts: &mut Vec<(Range<u64>, Cover<'_>)>) {
+        let cut = self.cut.clamp(range.start, range.end.max(range.start));
+        for (part, cover) in [(range.start..cut, Cover::Below), (cut..range.end, Cover::Zeros)] {
+            if !part.is_empty() {
+                parts.push((part, cover));
+            }
         }
     }
 
@@ -187,11 +233,13 @@ impl Layer {
             bytes[(offset - start) as usize..][..overlap].copy_from_slice(&data[..overlap]);
             bytes.extend_from_slice(&data[overlap..]);
             self.cost += data.len() - overlap;
+            self.data_bytes += (data.len() - overlap) as u64;
         }
     }
 
     fn insert(&mut self, start: u64, piece: Piece) {
         self.cost += piece.cost();
+        self.data_bytes += piece.data_bytes();
         let replaced = self.pieces.insert(start, piece);
         debug_assert!(replaced.is_none(), "a range is cleared before it is filled");
     }
@@ -199,6 +247,7 @@ impl Layer {
     fn remove(&mut self, start: u64) -> Option<Piece> {
         let piece = self.pieces.remove(&start)?;
         self.cost -= piece.cost();
+        self.data_bytes -= piece.data_bytes();
         Some(piece)
     }
 
@@ -226,6 +275,7 @@ impl Layer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jaxfs_sync::link::{Codec, Epoch, Link};
     use proptest::prelude::*;
 
     const SPAN: usize = 3 * CHUNK as usize + 100;
@@ -234,8 +284,18 @@ mod tests {
     enum Op {
         Write(usize, usize, u8),
         Punch(usize, usize),
+        Link(usize, u32, u32),
         Truncate(usize),
         Push,
+    }
+
+    /// A block whose bytes say where in it they are.
+    fn block() -> BlockRef {
+        BlockRef { link: Link::of(Codec::Raw, b"a block"), epoch: Epoch(0) }
+    }
+
+    const fn byte_of_block(at: usize) -> u8 {
+        (at % 251) as u8
     }
 
     fn op() -> impl Strategy<Value = Op> {
@@ -248,7 +308,8 @@ mod tests {
         let len = prop_oneof![1..40usize, 1..2 * CHUNK as usize];
         prop_oneof![
             6 => (place.clone(), len.clone(), 1..=255u8).prop_map(|(at, len, with)| Op::Write(at, len, with)),
-            2 => (place.clone(), len).prop_map(|(at, len)| Op::Punch(at, len)),
+            2 => (place.clone(), len.clone()).prop_map(|(at, len)| Op::Punch(at, len)),
+            3 => (place.clone(), 0..9000u32, len).prop_map(|(at, skip, len)| Op::Link(at, skip, len as u32)),
             1 => place.prop_map(Op::Truncate),
             1 => Just(Op::Push),
         ]
@@ -259,10 +320,18 @@ mod tests {
         let mut out = vec![0xee; SPAN];
         let mut gaps: Vec<_> = std::iter::once(0..SPAN as u64).collect();
         for layer in layers.iter().rev() {
-            gaps = gaps
-                .into_iter()
-                .flat_map(|gap| layer.read(gap.start, &mut out[gap.start as usize..gap.end as usize]))
-                .collect();
+            for (range, cover) in std::mem::take(&mut gaps).into_iter().flat_map(|gap| layer.cover(gap)) {
+                let part = &mut out[range.start as usize..range.end as usize];
+                match cover {
+                    Cover::Data(bytes) => part.copy_from_slice(bytes),
+                    Cover::Zeros => part.fill(0),
+                    Cover::Sealed(sealed) => {
+                        assert_eq!(sealed.len as usize, part.len());
+                        (sealed.skip as usize..).zip(part).for_each(|(at, byte)| *byte = byte_of_block(at));
+                    }
+                    Cover::Below => gaps.push(range),
+                }
+            }
         }
         for gap in gaps {
             out[gap.start as usize..gap.end as usize].copy_from_slice(&ground[gap.start as usize..gap.end as usize]);
@@ -290,6 +359,11 @@ mod tests {
                         top.punch(at as u64..end as u64);
                         model[at..end].fill(0);
                     }
+                    Op::Link(at, skip, len) => {
+                        let len = len.min((SPAN - at) as u32);
+                        top.link(at as u64, Sealed { skip, len, block: block() });
+                        (0..len as usize).for_each(|by| model[at + by] = byte_of_block(skip as usize + by));
+                    }
                     Op::Truncate(at) => {
                         top.truncate(at as u64);
                         model[at..].fill(0);
@@ -305,6 +379,7 @@ mod tests {
             prop_assert!(view(std::slice::from_ref(&merged), &ground) == model);
             let cost: usize = merged.pieces.values().map(Piece::cost).sum();
             prop_assert_eq!(cost, merged.cost());
+            prop_assert_eq!(merged.pieces.values().map(Piece::data_bytes).sum::<u64>(), merged.data_bytes());
             for (start, piece) in &merged.pieces {
                 if let Piece::Data(bytes) = piece {
                     prop_assert!(start / CHUNK == (start + bytes.len() as u64 - 1) / CHUNK);

@@ -51,6 +51,7 @@ impl Filesystem for Border {
             | InitFlags::FUSE_READDIRPLUS_AUTO
             | InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_CACHE_SYMLINKS
+            | InitFlags::FUSE_HANDLE_KILLPRIV_V2
             | InitFlags::FUSE_EXPLICIT_INVAL_DATA;
         let offered = config.capabilities();
         if let Err(missing) = config.add_capabilities(wanted & offered) {
@@ -366,7 +367,7 @@ impl Filesystem for Border {
 
     fn fallocate(
         &self,
-        _req: &Request,
+        req: &Request,
         _node: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -374,7 +375,7 @@ impl Filesystem for Border {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        answer!(reply, self.fs.allocate(fh.0, offset, length, mode), |()| reply.ok());
+        answer!(reply, self.fs.allocate(fh.0, offset, length, mode, caller(req)), |()| reply.ok());
     }
 
     fn lseek(&self, _req: &Request, _node: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -389,7 +390,7 @@ impl Filesystem for Border {
 
     fn copy_file_range(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino_in: INodeNo,
         fh_in: FileHandle,
         offset_in: u64,
@@ -400,7 +401,7 @@ impl Filesystem for Border {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let result = self.fs.copy_range((fh_in.0, offset_in), (fh_out.0, offset_out), len);
+        let result = self.fs.copy_range((fh_in.0, offset_in), (fh_out.0, offset_out), len, caller(req));
         answer!(reply, result, |copied| reply.written(copied as u32));
     }
 }

@@ -11,8 +11,15 @@ pub(crate) const LISTING_PAGE: usize = 192;
 /// The largest request to write: the kernel's own limit (256 pages).
 pub(crate) const WRITE_BYTES: u32 = 1 << 20;
 
-/// What one `copy_file_range` copies at most: it is all in memory at once.
+/// What one `copy_file_range` copies at most of what is not sealed: it is all in memory at once.
 pub(crate) const COPY_BYTES: u64 = 4 << 20;
+
+/// The same for its parts: a gibibyte of full chunks.
+pub(crate) const COPY_PARTS: usize = 32 << 10;
+
+/// Sealed bytes that are copied by naming their block, if they are this many in one. Fewer are sealed anew, with what is
+/// around them.
+pub(crate) const COPY_BY_NAME: u32 = 4 << 10;
 
 /// How old a look at the disk's free space may be.
 pub(crate) const DISK_AGE: Duration = Duration::from_millis(100);
@@ -30,7 +37,7 @@ pub(crate) const LAST_PAUSE: Duration = Duration::from_millis(500);
 pub(crate) const DIRECTORY_DEPTH: usize = 4_096;
 
 /// A new name with its record, at most as a rule.
-pub(crate) const RECORD_BYTES: usize = 512;
+pub(crate) const RECORD_BYTES: u64 = 512;
 
 /// Chunks that wait to be handed to the kernel: a few, since it may be asked for them anyway.
 pub(crate) const HANDOVER_QUEUE: usize = 64;

@@ -13,6 +13,7 @@ crate::claims! {
         one_byte_changed_in_a_gibibyte_stores_less_than_a_mebibyte,
         one_name_changed_among_a_hundred_thousand_stores_less_than_256_kib,
         what_did_not_change_is_not_published,
+        a_copy_of_a_stored_file_stores_its_names_of_blocks_only,
     ],
     MountAlone: [
         an_untar_of_five_thousand_files_makes_at_most_twenty_manifests,
@@ -151,4 +152,26 @@ fn one_name_changed_among_a_hundred_thousand_stores_less_than_256_kib() {
         assert!((1..256 << 10).contains(&stored), "{script}: {stored} bytes");
         println!("{script}, of 100,000 names: {stored} bytes of new blocks");
     }
+}
+
+fn a_copy_of_a_stored_file_stores_its_names_of_blocks_only() {
+    let world = World::mounted();
+    world.sh("head -c 64M /dev/urandom > big; truncate -s 1G big");
+    world.sync();
+    let before = world.stored();
+    // As `cp` does it, and a part of it to where no chunk begins.
+    world.python(
+        "import os\n\
+         source, copy, part = os.open('big', os.O_RDONLY), os.open('copy', os.O_RDWR | os.O_CREAT), os.open('part', os.O_RDWR | os.O_CREAT)\n\
+         at = 0\n\
+         while at < 1 << 30: at += os.copy_file_range(source, copy, (1 << 30) - at, at, at)\n\
+         at = 0\n\
+         while at < 50_000_001: at += os.copy_file_range(source, part, 50_000_001 - at, at + 12_345, at + 1)",
+    );
+    world.sync();
+    let stored = world.stored() - before;
+    assert!(stored < 1 << 20, "{stored} bytes");
+    world.remount();
+    world.sh("cmp big copy; cmp -n 50000001 -i 12345:1 big part; test \"$(stat -c %s part)\" = 50000002; \
+         test \"$(du -k copy | cut -f1)\" -lt 66000; cp --reflink=auto copy again; cmp again big");
 }

@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use jaxfs_sync::limits::FILE_BYTES;
-use jaxfs_sync::tree::{CHUNK_BYTES, Content, Edit, INLINE_BYTES, Segment, TreeError, Vault};
+use jaxfs_sync::tree::{CHUNK_BYTES, Content, Edit, Fill, INLINE_BYTES, Segment, TreeError, Vault};
 use parking_lot::RwLock;
 
 use super::Ino;
-use crate::dirty::{Layer, Piece};
+use crate::dirty::{Cover, Layer, Piece, Sealed};
 use crate::errno::FsError;
+use crate::limits;
 
 /// Somebody may be changing a file, or has it open for that.
 #[derive(Debug)]
@@ -199,17 +200,84 @@ impl File {
     }
 
     fn read_layers(&self, vault: &Vault, offset: u64, len: usize) -> Result<Vec<u8>, TreeError> {
-        let (mut out, gaps, base) = {
+        let (mut out, sealed, base) = {
             let state = self.state.read();
             let len = (state.size.saturating_sub(offset)).min(len as u64) as usize;
             let mut out = vec![0; len];
-            let gaps = state.read(offset, &mut out);
-            (out, gaps, state.base.clone())
+            let mut sealed = Vec::new();
+            for (range, cover) in state.cover(offset..offset + len as u64) {
+                match cover {
+                    Cover::Data(bytes) => out[within(offset, &range)].copy_from_slice(bytes),
+                    Cover::Zeros => {}
+                    Cover::Sealed(part) => sealed.push((range, Some(part))),
+                    Cover::Below => sealed.push((range, None)),
+                }
+            }
+            (out, sealed, state.base.clone())
         };
-        for gap in gaps {
-            base.read(vault, gap.start, &mut out[(gap.start - offset) as usize..(gap.end - offset) as usize])?;
+        for (range, part) in sealed {
+            let target = &mut out[within(offset, &range)];
+            match part {
+                Some(part) => target.copy_from_slice(&open_sealed(vault, part)?),
+                None => drop(base.read(vault, range.start, target)?),
+            }
         }
         Ok(out)
+    }
+
+    /// What up to `len` bytes from `offset` on consist of, to be put elsewhere: fewer where they are many parts or much of
+    /// it is not sealed. O(parts).
+    pub(crate) fn parts(&self, vault: &Vault, offset: u64, len: u64) -> Result<Vec<Part>, TreeError> {
+        let mut parts = Parts::default();
+        let (covers, base) = {
+            let state = self.state.read();
+            let end = offset.saturating_add(len).min(state.size).max(offset);
+            let mut room = limits::COPY_BYTES;
+            let mut covers = Vec::new();
+            for (range, cover) in state.cover(offset..end).into_iter().take(limits::COPY_PARTS) {
+                covers.push(match cover {
+                    Cover::Data(bytes) => {
+                        let Some(left) = room.checked_sub(bytes.len() as u64) else { break };
+                        room = left;
+                        Ok(Part::Bytes(bytes.to_vec()))
+                    }
+                    Cover::Zeros => Ok(Part::Hole(range.end - range.start)),
+                    Cover::Sealed(sealed) => Ok(Part::Sealed(sealed)),
+                    Cover::Below => Err(range),
+                });
+            }
+            (covers, state.base.clone())
+        };
+        for cover in covers {
+            let full = match cover {
+                Ok(part) => parts.add(vault, part)?,
+                Err(range) => parts.add_stored(vault, &base, range)?,
+            };
+            if full {
+                break;
+            }
+        }
+        Ok(parts.parts)
+    }
+
+    /// Puts parts at an offset, one behind the other, and grows the file if need be. Gives how many bytes they are.
+    pub(crate) fn put_parts(&self, offset: u64, parts: Vec<Part>) -> Result<u64, FsError> {
+        let total = parts.iter().map(Part::len).sum();
+        let end = offset.checked_add(total).filter(|end| *end <= FILE_BYTES).ok_or(FsError::TooLarge)?;
+        self.change(|state| {
+            let mut at = offset;
+            for part in parts {
+                let len = part.len();
+                match part {
+                    Part::Bytes(bytes) => state.dirty.write(at, &bytes),
+                    Part::Hole(_) => state.dirty.punch(at..at + len),
+                    Part::Sealed(sealed) => state.dirty.link(at, sealed),
+                }
+                at += len;
+            }
+            state.size = state.size.max(end);
+        });
+        Ok(total)
     }
 
     /// The first offset at or after `offset` where data is (`data`) or is not, up to the size of the file, which counts
@@ -323,16 +391,15 @@ impl State {
         [Some(&self.dirty), self.frozen.as_ref().map(|frozen| &*frozen.layer)].into_iter().flatten()
     }
 
-    /// Fills `out` from the layers; gives the ranges that the stored content decides.
-    fn read(&self, offset: u64, out: &mut [u8]) -> Vec<Range<u64>> {
-        let mut gaps: Vec<_> = std::iter::once(offset..offset + out.len() as u64).collect();
-        for layer in self.layers() {
-            let below = |gap: Range<u64>| {
-                layer.read(gap.start, &mut out[(gap.start - offset) as usize..(gap.end - offset) as usize])
-            };
-            gaps = gaps.into_iter().flat_map(below).collect();
-        }
-        gaps
+    /// What the parts of a range are, in order; `Below` is what the stored content decides.
+    fn cover(&self, range: Range<u64>) -> Vec<(Range<u64>, Cover<'_>)> {
+        let top = self.dirty.cover(range);
+        let Some(frozen) = &self.frozen else { return top };
+        let below = |(range, cover)| match cover {
+            Cover::Below => frozen.layer.cover(range),
+            known => vec![(range, known)],
+        };
+        top.into_iter().flat_map(below).collect()
     }
 
     fn extent_at(&self, at: u64) -> Step {
@@ -340,7 +407,7 @@ impl State {
         for layer in self.layers() {
             match layer.pieces(at..end).next() {
                 Some((start, piece)) if start <= at => {
-                    return Step::Known { data: matches!(piece, Piece::Data(_)), end: end.min(start + piece.len()) };
+                    return Step::Known { data: !matches!(piece, Piece::Hole(_)), end: end.min(start + piece.len()) };
                 }
                 Some((start, _)) => end = start,
                 None => {}
@@ -382,6 +449,11 @@ impl FrozenFile {
                     edits.push(Edit::hole(from..until));
                     at = until;
                 }
+                Piece::Sealed(sealed) => {
+                    let Sealed { skip, block, .. } = sealed.behind(from - start);
+                    edits.push(Edit { range: from..until, fill: Fill::Block { skip, block } });
+                    at = until;
+                }
                 Piece::Data(bytes) => {
                     let window = chunk_around(from, self.size);
                     let range = self.filled(vault, &window, at)?;
@@ -408,7 +480,7 @@ impl FrozenFile {
         let window = window.start.max(at)..window.end;
         let (mut start, mut end) = (window.end, window.start);
         for (from, piece) in self.layer.pieces(window.clone()) {
-            if matches!(piece, Piece::Data(_)) {
+            if !matches!(piece, Piece::Hole(_)) {
                 start = start.min(from.max(window.start));
                 end = end.max((from + piece.len()).min(window.end));
             }
@@ -425,12 +497,95 @@ impl FrozenFile {
 
     fn view(&self, vault: &Vault, range: Range<u64>) -> Result<Vec<u8>, TreeError> {
         let mut out = vec![0; (range.end - range.start) as usize];
-        for gap in self.layer.read(range.start, &mut out) {
-            let target = &mut out[(gap.start - range.start) as usize..(gap.end - range.start) as usize];
-            self.base.read(vault, gap.start, target)?;
+        for (part, cover) in self.layer.cover(range.clone()) {
+            let target = &mut out[within(range.start, &part)];
+            match cover {
+                Cover::Data(bytes) => target.copy_from_slice(bytes),
+                Cover::Zeros => {}
+                Cover::Sealed(sealed) => target.copy_from_slice(&open_sealed(vault, sealed)?),
+                Cover::Below => drop(self.base.read(vault, part.start, target)?),
+            }
         }
         Ok(out)
     }
+}
+
+/// What a range of a file consists of, to be put elsewhere.
+#[derive(Debug)]
+pub(crate) enum Part {
+    Bytes(Vec<u8>),
+    /// This many zeros.
+    Hole(u64),
+    Sealed(Sealed),
+}
+
+impl Part {
+    fn len(&self) -> u64 {
+        match self {
+            Part::Bytes(bytes) => bytes.len() as u64,
+            Part::Hole(len) => *len,
+            Part::Sealed(sealed) => sealed.len.into(),
+        }
+    }
+
+    /// Bytes that it holds itself.
+    pub(crate) const fn memory(&self) -> usize {
+        match self {
+            Part::Bytes(bytes) => bytes.len(),
+            Part::Hole(_) | Part::Sealed(_) => 0,
+        }
+    }
+}
+
+/// Parts that are being gathered, up to a limit of memory.
+#[derive(Default)]
+struct Parts {
+    parts: Vec<Part>,
+    bytes: u64,
+}
+
+impl Parts {
+    /// Adds a part; whether that is enough. A few sealed bytes are better copied than named: names take room too.
+    fn add(&mut self, vault: &Vault, part: Part) -> Result<bool, TreeError> {
+        let part = match part {
+            Part::Sealed(sealed) if sealed.len < limits::COPY_BY_NAME => {
+                Part::Bytes(open_sealed(vault, sealed)?.to_vec())
+            }
+            part => part,
+        };
+        if let Part::Bytes(bytes) = &part {
+            self.bytes += bytes.len() as u64;
+        }
+        self.parts.push(part);
+        Ok(self.parts.len() >= limits::COPY_PARTS || self.bytes >= limits::COPY_BYTES)
+    }
+
+    fn add_stored(&mut self, vault: &Vault, base: &Content, range: Range<u64>) -> Result<bool, TreeError> {
+        let mut at = range.start;
+        for segment in base.segments(vault, range.clone()) {
+            let segment = segment?;
+            let len = segment.range().end - at;
+            at += len;
+            let part = match segment {
+                Segment::Hole { .. } => Part::Hole(len),
+                Segment::Inline { bytes, .. } => Part::Bytes(bytes.to_vec()),
+                Segment::Block { skip, block, .. } => Part::Sealed(Sealed { skip, len: len as u32, block }),
+            };
+            if self.add(vault, part)? {
+                return Ok(true);
+            }
+        }
+        if at < range.end { self.add(vault, Part::Hole(range.end - at)) } else { Ok(false) }
+    }
+}
+
+fn open_sealed(vault: &Vault, Sealed { skip, len, block }: Sealed) -> Result<Bytes, TreeError> {
+    vault.data_part(&block, skip, len as usize)
+}
+
+/// Where a range of a file is in a buffer that begins at `offset`.
+const fn within(offset: u64, range: &Range<u64>) -> Range<usize> {
+    (range.start - offset) as usize..(range.end - offset) as usize
 }
 
 /// The chunk that an offset is in, as far as the file goes.

@@ -9,12 +9,11 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use super::attributes::Changed;
-use super::file::{Chunk, File, Writing};
+use super::file::{Chunk, File, Part, Writing};
 use super::listing::Listing;
 use super::table::Ino;
 use super::{Caller, Fs};
 use crate::errno::FsError;
-use crate::limits;
 use crate::writeback::Durability;
 
 /// An open file.
@@ -150,7 +149,7 @@ impl Fs {
     pub(crate) fn write(&self, handle: u64, offset: u64, data: &[u8], drop_privileges: bool) -> Result<(), FsError> {
         let _gate = self.enter()?;
         let open = self.file_handle(handle)?;
-        self.check_disk(data.len())?;
+        self.check_disk(data.len() as u64)?;
         open.file.write(offset, data)?;
         self.modified(&open, drop_privileges);
         Ok(())
@@ -185,20 +184,32 @@ impl Fs {
         self.writeback.when(Durability::Durable, answer);
     }
 
-    /// `fallocate`: space is not set aside, so without a mode it only grows the file.
-    pub(crate) fn allocate(&self, handle: u64, offset: u64, len: u64, mode: i32) -> Result<(), FsError> {
+    /// `fallocate`: space is not set aside, so without a mode it only grows the file; more than there is, is refused.
+    pub(crate) fn allocate(
+        &self,
+        handle: u64,
+        offset: u64,
+        len: u64,
+        mode: i32,
+        caller: Caller,
+    ) -> Result<(), FsError> {
         let _gate = self.enter()?;
         let open = self.file_handle(handle)?;
         let end = offset.checked_add(len).ok_or(FsError::TooLarge)?;
         let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
         match mode & !libc::FALLOC_FL_KEEP_SIZE {
-            0 if keep_size => return Ok(()),
-            0 => open.file.grow(end)?,
+            0 => {
+                self.check_disk(len)?;
+                if keep_size {
+                    return Ok(());
+                }
+                open.file.grow(end)?;
+            }
             libc::FALLOC_FL_PUNCH_HOLE if keep_size => open.file.zero(offset..end, false)?,
             libc::FALLOC_FL_ZERO_RANGE => open.file.zero(offset..end, !keep_size)?,
             _ => return Err(FsError::Unsupported),
         }
-        self.modified(&open, false);
+        self.modified(&open, caller.uid != 0);
         Ok(())
     }
 
@@ -207,18 +218,25 @@ impl Fs {
         self.file_handle(handle)?.file.seek(self.vault(), offset, data)
     }
 
-    /// Copies bytes between open files without sending them through the kernel. Gives how many, at most
-    /// [`limits::COPY_BYTES`].
-    pub(crate) fn copy_range(&self, from: (u64, u64), to: (u64, u64), len: u64) -> Result<u64, FsError> {
+    /// Makes bytes of an open file those of another as well: what is sealed is named there too, and the rest is copied. Gives
+    /// how many, which are fewer than asked for at the end of the source and where a call would take too much memory.
+    pub(crate) fn copy_range(
+        &self,
+        from: (u64, u64),
+        to: (u64, u64),
+        len: u64,
+        caller: Caller,
+    ) -> Result<u64, FsError> {
         let _gate = self.enter()?;
         let (source, target) = (self.file_handle(from.0)?, self.file_handle(to.0)?);
-        let bytes = source.file.read(self.vault(), from.1, len.min(limits::COPY_BYTES) as usize)?;
-        if !bytes.is_empty() {
-            self.check_disk(bytes.len())?;
-            target.file.write(to.1, &bytes)?;
-            self.modified(&target, false);
+        let parts = source.file.parts(self.vault(), from.1, len)?;
+        if parts.is_empty() {
+            return Ok(0);
         }
-        Ok(bytes.len() as u64)
+        self.check_disk(parts.iter().map(Part::memory).sum::<usize>() as u64)?;
+        let copied = target.file.put_parts(to.1, parts)?;
+        self.modified(&target, caller.uid != 0);
+        Ok(copied)
     }
 
     pub(super) fn file(&self, ino: Ino) -> Result<Arc<File>, FsError> {

@@ -155,7 +155,7 @@ impl Fs {
 
     /// Says that the disk is full while what is to be written can still be refused: `len` bytes more than what is
     /// dirty, and room for the store to commit it.
-    fn check_disk(&self, len: usize) -> Result<(), FsError> {
+    fn check_disk(&self, len: u64) -> Result<(), FsError> {
         let mut disk = self.disk.lock();
         let fresh = disk.is_some_and(|(at, _)| at.elapsed() < limits::DISK_AGE);
         if !fresh {
@@ -163,7 +163,7 @@ impl Fs {
             *disk = Some((Instant::now(), space.available.saturating_mul(space.block_bytes.into())));
         }
         let available = disk.map_or(0, |(_, bytes)| bytes);
-        let needed = (self.budget.get() + len) as u64 + limits::DISK_RESERVE;
+        let needed = (self.budget.get() as u64).saturating_add(len).saturating_add(limits::DISK_RESERVE);
         if available < needed { Err(FsError::NoSpace) } else { Ok(()) }
     }
 

@@ -177,6 +177,19 @@ impl Vault {
         Ok(data)
     }
 
+    /// Bytes `[skip, skip + len)` of a data block, not copied.
+    ///
+    /// # Errors
+    /// As [`Vault::data`], and if the block is shorter.
+    pub fn data_part(&self, at: &BlockRef, skip: u32, len: usize) -> Result<Bytes, TreeError> {
+        let data = self.data(at)?;
+        let from = skip as usize;
+        match from.checked_add(len) {
+            Some(end) if end <= data.len() => Ok(data.slice(from..end)),
+            _ => Err(TreeError::malformed(at, "shorter than its extent says")),
+        }
+    }
+
     /// Seals and stores file content, at most [`super::CHUNK_BYTES`] as a rule. It is durable with the next commit of the
     /// store, and not kept in the cache: the kernel has just been given the same bytes.
     pub fn put_data(&self, content: &[u8]) -> Result<BlockRef, TreeError> {

@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use proptest::prelude::*;
+
 use crate::fs::model::lab::Lab;
 
 const CHUNK: u64 = CHUNK_BYTES;
@@ -147,4 +149,73 @@ fn what_could_not_be_stored_lies_below_what_came_since() {
     story.file.thaw();
     story.check().settle();
     assert_eq!(story.file.budget.get(), 0);
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Write(usize, u64, u64),
+    Punch(usize, u64, u64),
+    Truncate(usize, u64),
+    Copy { from: (usize, u64), to: (usize, u64), len: u64 },
+    Settle(usize),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let which = || 0..2usize;
+    let place =
+        || prop_oneof![0..4 * CHUNK, (0..5u64, 0..3u64).prop_map(|(chunk, by)| (chunk * CHUNK + by).max(1) - 1)];
+    let len = || prop_oneof![1..300u64, 4000..9000u64, 1..3 * CHUNK];
+    let op = prop_oneof![
+        4 => (which(), place(), len()).prop_map(|(file, at, len)| Op::Write(file, at, len)),
+        1 => (which(), place(), len()).prop_map(|(file, at, len)| Op::Punch(file, at, len)),
+        1 => (which(), place()).prop_map(|(file, size)| Op::Truncate(file, size)),
+        4 => (which(), place(), which(), place(), len())
+            .prop_map(|(a, from, b, to, len)| Op::Copy { from: (a, from), to: (b, to), len }),
+        3 => which().prop_map(Op::Settle),
+    ];
+    prop::collection::vec(op, 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+    #[test]
+    fn what_is_copied_reads_as_its_source_did(ops in ops()) {
+        let lab = Lab::new();
+        let mut stories = [Story::new(&lab), Story::new(&lab)];
+        for (step, op) in ops.into_iter().enumerate() {
+            match op {
+                Op::Write(file, at, len) => {
+                    let data: Vec<_> = (0..len).map(|by| (step as u64 * 7 + by % 253) as u8 | 1).collect();
+                    stories[file].write(at, &data);
+                }
+                Op::Punch(file, at, len) => {
+                    stories[file].punch(at..at + len);
+                }
+                Op::Truncate(file, size) => {
+                    stories[file].truncate(size);
+                }
+                Op::Copy { from, to, len } => {
+                    let parts = stories[from.0].file.parts(lab.bucket.vault(), from.1, len).unwrap();
+                    let source = &stories[from.0].plain;
+                    let start = (from.1 as usize).min(source.len());
+                    let data = source[start..(start + len as usize).min(source.len())].to_vec();
+                    prop_assert_eq!(parts.iter().map(Part::len).sum::<u64>(), data.len() as u64);
+                    if !data.is_empty() {
+                        let target = &mut stories[to.0];
+                        target.file.put_parts(to.1, parts).unwrap();
+                        let end = to.1 as usize + data.len();
+                        target.plain.resize(target.plain.len().max(end), 0);
+                        target.plain[to.1 as usize..end].copy_from_slice(&data);
+                        target.check();
+                    }
+                }
+                Op::Settle(file) => {
+                    stories[file].settle();
+                }
+            }
+        }
+        for story in &mut stories {
+            story.settle();
+        }
+    }
 }

@@ -198,7 +198,7 @@ fn contents() -> BoxedStrategy<Op> {
         14 => (handle(), place(), len(), prop::bool::weighted(0.1))
             .prop_map(|(handle, at, len, kill)| Op::Write { handle, at, len, kill }),
         5 => (handle(), place(), len(), space()).prop_map(|(handle, at, len, how)| Op::Allocate { handle, at, len, how }),
-        3 => (handle(), place(), handle(), place(), len())
+        3 => (handle(), place(), handle(), place(), prop_oneof![len(), 1..3 * CHUNK])
             .prop_map(|(a, from, b, to, len)| Op::Copy { from: (a, from), to: (b, to), len }),
         5 => (handle(), place(), len()).prop_map(|(handle, at, len)| Op::Read { handle, at, len }),
         4 => (handle(), place()).prop_map(|(handle, at)| Op::Seek { handle, at }),

@@ -183,7 +183,7 @@ impl World {
             }
             Op::Allocate { handle, at, len, how } => {
                 let Some((handle, id)) = self.handle(handle) else { return };
-                let result = fs.allocate(handle, at, len, mode_of(how));
+                let result = fs.allocate(handle, at, len, mode_of(how), ME);
                 self.plain.now = since(before);
                 self.plain.allocate(id, at, len, how);
                 same(op, Ok(()), result);
@@ -191,7 +191,7 @@ impl World {
             }
             Op::Copy { from, to, len } => {
                 let (Some(source), Some(target)) = (self.handle(from.0), self.handle(to.0)) else { return };
-                let result = fs.copy_range((source.0, from.1), (target.0, to.1), len);
+                let result = fs.copy_range((source.0, from.1), (target.0, to.1), len, ME);
                 self.plain.now = since(before);
                 let data = self.plain.read(source.1, from.1, len).to_vec();
                 same(op, Ok(()), result).inspect(|((), copied)| assert_eq!(*copied, data.len() as u64));

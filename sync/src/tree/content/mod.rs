@@ -226,9 +226,7 @@ impl Content {
                 Segment::Hole { .. } => part.fill(0),
                 Segment::Inline { bytes, .. } => part.copy_from_slice(&bytes),
                 Segment::Block { skip, block, .. } => {
-                    let data = vault.data(&block)?;
-                    let from = data.get(skip as usize..).and_then(|data| data.get(..part.len()));
-                    part.copy_from_slice(from.ok_or(TreeError::malformed(&block, "shorter than its extent says"))?);
+                    part.copy_from_slice(&vault.data_part(&block, skip, part.len())?);
                 }
             }
         }
@@ -240,13 +238,7 @@ impl Content {
     pub fn read_shared(&self, vault: &Vault, range: Range<u64>) -> Result<Option<Bytes>, TreeError> {
         match self.segments(vault, range.clone()).next().transpose()? {
             Some(Segment::Block { range: found, skip, block }) if found == range => {
-                let (from, len) = (skip as usize, (range.end - range.start) as usize);
-                let data = vault.data(&block)?;
-                let within = from.checked_add(len).is_some_and(|end| end <= data.len());
-                if !within {
-                    return Err(TreeError::malformed(&block, "shorter than its extent says"));
-                }
-                Ok(Some(data.slice(from..from + len)))
+                vault.data_part(&block, skip, (range.end - range.start) as usize).map(Some)
             }
             _ => Ok(None),
         }
