@@ -40,12 +40,14 @@ pub enum BlockKind {
     Extents = 4,
     /// The set of pinned roots.
     Pins = 5,
+    /// Changes that are in no version yet. Never in a version, and never sent.
+    Journal = 6,
 }
 
 impl BlockKind {
     fn node_from(code: u8) -> Option<Self> {
         use BlockKind::*;
-        [Root, Directory, Inodes, Extents, Pins].into_iter().find(|kind| *kind as u8 == code)
+        [Root, Directory, Inodes, Extents, Pins, Journal].into_iter().find(|kind| *kind as u8 == code)
     }
 }
 

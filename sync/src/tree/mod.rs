@@ -8,6 +8,7 @@
 //! been checked, and encodes to the same bytes again. Never here: manifests, the clock, who may write.
 
 pub mod btree;
+pub mod change;
 pub mod content;
 pub mod directory;
 pub mod name;
@@ -22,6 +23,7 @@ pub mod walk;
 pub mod wire;
 
 pub use btree::{Difference, Item, Range, Tree};
+pub use change::{Change, JournalEntry, Written};
 pub use content::{CHUNK_BYTES, Content, Edit, Extent, Fill, INLINE_BYTES, Layout, Segment};
 pub use directory::{DirEntry, DirectoryBody, Target};
 pub use name::{BadName, Name};

@@ -19,7 +19,7 @@ impl FileId {
         Self(random_bytes())
     }
 
-    fn read(input: &mut Decoder<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(input: &mut Decoder<'_>) -> Result<Self, Malformed> {
         input.bytes()?.try_into().map(Self).map_err(|_| Malformed("a file id is 16 bytes"))
     }
 }
@@ -50,12 +50,12 @@ pub struct Time {
 }
 
 impl Time {
-    fn write(self, out: &mut Encoder) {
+    pub(super) fn write(self, out: &mut Encoder) {
         out.signed(self.secs);
         out.unsigned(self.nanos.into());
     }
 
-    fn read(input: &mut Decoder<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(input: &mut Decoder<'_>) -> Result<Self, Malformed> {
         let time = Self { secs: input.signed()?, nanos: input.narrow()? };
         if time.nanos < 1_000_000_000 { Ok(time) } else { Err(Malformed("a second has 1,000,000,000 nanoseconds")) }
     }
@@ -157,7 +157,7 @@ impl Xattrs {
         self.0.binary_search_by(|(have, _)| (**have).cmp(name))
     }
 
-    fn write(&self, out: &mut Encoder) {
+    pub(super) fn write(&self, out: &mut Encoder) {
         out.array(self.0.len() * 2);
         for (name, value) in self.iter() {
             out.bytes(name);
@@ -165,7 +165,7 @@ impl Xattrs {
         }
     }
 
-    fn read(input: &mut Decoder<'_>) -> Result<Self, Malformed> {
+    pub(super) fn read(input: &mut Decoder<'_>) -> Result<Self, Malformed> {
         let len = input.array()?;
         if len % 2 == 1 {
             return Err(Malformed("an extended attribute without a value"));
