@@ -248,7 +248,7 @@ impl World {
             Op::SetXattr { node, name, len, exists } => {
                 let (id, ino) = self.node(node);
                 let (name, value) = (xattr(name), pattern(self.steps, 0, len as u64));
-                let result = fs.set_xattr(ino, &name, &value, exists);
+                let result = fs.set_xattr(ino, &name, &value, exists, ME);
                 self.plain.now = since(before);
                 same(op, self.plain.set_xattr(id, &name, &value, exists), result);
             }
