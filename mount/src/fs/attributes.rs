@@ -1,5 +1,8 @@
 //! What `stat` shows, `chmod` and its like change, and extended attributes.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use jaxfs_sync::tree::{BadRecord, Body, Kind, Time};
@@ -12,6 +15,7 @@ use crate::errno::FsError;
 const S_ISUID: u16 = 0o4000;
 pub(super) const S_ISGID: u16 = 0o2000;
 const CAPABILITIES: &[u8] = b"security.capability";
+const LABEL: &[u8] = b"security.selinux";
 
 /// What is shown of an inode.
 #[derive(Clone, Copy, Debug)]
@@ -159,9 +163,12 @@ impl Fs {
     /// The value of an extended attribute.
     pub(crate) fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Box<[u8]>, FsError> {
         self.xattr_allowed(name)?;
+        // A kernel with SELinux gives labels of its own. Without it, who is told that there are none asks once, and `ls -l` not
+        // for every file.
+        let absent = if name == LABEL { FsError::Unsupported } else { FsError::NoAttribute };
         let table = self.table.lock();
         let inode = table.get(ino).ok_or(FsError::NotFound)?;
-        inode.attributes.xattrs.get(name).map(Into::into).ok_or(FsError::NoAttribute)
+        inode.attributes.xattrs.get(name).map(Into::into).ok_or(absent)
     }
 
     /// The names of all extended attributes, each ended by NUL.
