@@ -24,6 +24,8 @@ pub(crate) enum FsError {
     NameTooLong,
     #[error("operation not permitted")]
     NotPermitted,
+    #[error("permission denied")]
+    Denied,
     #[error("file too large")]
     TooLarge,
     #[error("too many links")]
@@ -58,6 +60,7 @@ impl FsError {
             FsError::Invalid => Errno::EINVAL,
             FsError::NameTooLong => Errno::ENAMETOOLONG,
             FsError::NotPermitted => Errno::EPERM,
+            FsError::Denied => Errno::EACCES,
             FsError::TooLarge => Errno::EFBIG,
             FsError::TooManyLinks => Errno::EMLINK,
             FsError::NoAttribute => Errno::ENODATA,

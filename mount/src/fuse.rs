@@ -44,7 +44,7 @@ macro_rules! answer {
 
 impl Filesystem for Border {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let wanted = InitFlags::FUSE_ASYNC_READ
+        let mut wanted = InitFlags::FUSE_ASYNC_READ
             | InitFlags::FUSE_ATOMIC_O_TRUNC
             | InitFlags::FUSE_BIG_WRITES
             | InitFlags::FUSE_DO_READDIRPLUS
@@ -54,6 +54,12 @@ impl Filesystem for Border {
             | InitFlags::FUSE_HANDLE_KILLPRIV_V2
             | InitFlags::FUSE_EXPLICIT_INVAL_DATA;
         let offered = config.capabilities();
+        // What inherits an ACL knows no umask, so the kernel must not have applied it.
+        let acls = InitFlags::FUSE_POSIX_ACL | InitFlags::FUSE_DONT_MASK;
+        if offered.contains(acls) {
+            wanted |= acls;
+            self.fs.heed_acls();
+        }
         if let Err(missing) = config.add_capabilities(wanted & offered) {
             tracing::debug!(?missing, "the kernel refuses what it offered");
         }
@@ -128,16 +134,7 @@ impl Filesystem for Border {
         answer!(reply, self.fs.read_link(ino(node)), |target| reply.data(&target));
     }
 
-    fn mknod(
-        &self,
-        req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        _umask: u32,
-        rdev: u32,
-        reply: ReplyEntry,
-    ) {
+    fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
         let new = match mode & libc::S_IFMT {
             libc::S_IFREG | 0 => New::File,
             libc::S_IFIFO => New::Special(Body::Fifo),
@@ -146,15 +143,15 @@ impl Filesystem for Border {
             libc::S_IFBLK => New::Special(Body::BlockDevice(rdev.into())),
             _ => return reply.error(Errno::EINVAL),
         };
-        self.make(req, parent, name, mode, new, reply);
+        self.make(maker(req, umask), parent, name, mode, new, reply);
     }
 
-    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
-        self.make(req, parent, name, mode, New::Directory, reply);
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        self.make(maker(req, umask), parent, name, mode, New::Directory, reply);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        self.make(req, parent, name, 0o777, New::Symlink(target.as_os_str().as_bytes()), reply);
+        self.make(caller(req), parent, name, 0o777, New::Symlink(target.as_os_str().as_bytes()), reply);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -210,11 +207,11 @@ impl Filesystem for Border {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        let result = self.fs.create(ino(parent), name.as_bytes(), mode, caller(req));
+        let result = self.fs.create(ino(parent), name.as_bytes(), mode, maker(req, umask));
         answer!(reply, result, |(stat, handle)| {
             reply.created(&limits::TTL, &attr(&stat), GENERATION, FileHandle(handle), file_flags());
         });
@@ -323,7 +320,7 @@ impl Filesystem for Border {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         node: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -336,7 +333,8 @@ impl Filesystem for Border {
             libc::XATTR_REPLACE => Some(true),
             _ => None,
         };
-        answer!(reply, self.fs.set_xattr(ino(node), name.as_bytes(), value, exists), |()| reply.ok());
+        let result = self.fs.set_xattr(ino(node), name.as_bytes(), value, exists, caller(req));
+        answer!(reply, result, |()| reply.ok());
     }
 
     fn getxattr(&self, _req: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -407,8 +405,8 @@ impl Filesystem for Border {
 }
 
 impl Border {
-    fn make(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, new: New<'_>, reply: ReplyEntry) {
-        let result = self.fs.make(ino(parent), name.as_bytes(), mode, new, caller(req));
+    fn make(&self, caller: Caller, parent: INodeNo, name: &OsStr, mode: u32, new: New<'_>, reply: ReplyEntry) {
+        let result = self.fs.make(ino(parent), name.as_bytes(), mode, new, caller);
         answer!(reply, result, |stat| reply.entry(&limits::TTL, &attr(&stat), GENERATION));
     }
 
@@ -429,7 +427,12 @@ const fn ino(node: INodeNo) -> Ino {
 }
 
 fn caller(req: &Request) -> Caller {
-    Caller { uid: req.uid(), gid: req.gid() }
+    Caller { uid: req.uid(), gid: req.gid(), pid: req.pid(), umask: 0 }
+}
+
+/// Who makes something.
+fn maker(req: &Request, umask: u32) -> Caller {
+    Caller { umask: (umask & 0o777) as u16, ..caller(req) }
 }
 
 fn time_or_now(time: TimeOrNow) -> Time {

@@ -48,6 +48,9 @@ pub(crate) const HANDOVER_SHARE: u64 = 8;
 /// A read that is small enough for that. Larger ones come with read-ahead.
 pub(crate) const HANDOVER_READ: usize = 16 << 10;
 
+/// Entries of an ACL: the kernel reads it into a page, the smallest of which is 4 KiB.
+pub(crate) const ACL_ENTRIES: usize = (4096 - 4) / 8;
+
 /// Names in the root that are kept for the folders that show other versions.
 pub(crate) const RESERVED_NAMES: [&[u8]; 2] = [b".forks", b".history"];
 

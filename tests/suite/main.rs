@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod acl;
 mod commands;
 mod counted;
 mod crash;
@@ -52,6 +53,7 @@ static ALONE: RwLock<()> = RwLock::new(());
 fn main() -> ExitCode {
     let args = Arguments::from_args();
     let modules = [
+        ("acl", acl::CLAIMS),
         ("commands", commands::CLAIMS),
         ("counted", counted::CLAIMS),
         ("crash", crash::CLAIMS),

@@ -1,17 +1,21 @@
 //! What `stat` shows, `chmod` and its like change, and extended attributes.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
-use jaxfs_sync::tree::{BadRecord, Body, Kind, Time, Xattrs};
+use jaxfs_sync::tree::{BadRecord, Body, Kind, Time};
 
 use super::table::{Attributes, Ino, Inode, Object, Table};
-use super::{Caller, Fs, now};
+use super::{Caller, Fs, acl, now};
 use crate::Owner;
 use crate::errno::FsError;
 
 const S_ISUID: u16 = 0o4000;
-const S_ISGID: u16 = 0o2000;
+pub(super) const S_ISGID: u16 = 0o2000;
 const CAPABILITIES: &[u8] = b"security.capability";
+const LABEL: &[u8] = b"security.selinux";
 
 /// What is shown of an inode.
 #[derive(Clone, Copy, Debug)]
@@ -54,9 +58,20 @@ impl Attributes {
         if self.mode & 0o010 != 0 {
             self.mode &= !S_ISGID;
         }
-        if self.xattrs.get(CAPABILITIES).is_some() {
-            Arc::make_mut(&mut self.xattrs).remove(CAPABILITIES);
-        }
+        self.remove_xattr(CAPABILITIES);
+    }
+
+    /// Sets an extended attribute, or leaves everything as it was.
+    pub(super) fn set_xattr(&mut self, name: &[u8], value: &[u8]) -> Result<(), FsError> {
+        Arc::make_mut(&mut self.xattrs).set(name, value).map_err(|bad| match bad {
+            BadRecord::XattrName => FsError::Range,
+            BadRecord::XattrSpace => FsError::NoSpace,
+        })
+    }
+
+    /// Removes an extended attribute; whether it was there.
+    pub(super) fn remove_xattr(&mut self, name: &[u8]) -> bool {
+        self.xattrs.get(name).is_some() && Arc::make_mut(&mut self.xattrs).remove(name)
     }
 }
 
@@ -81,10 +96,7 @@ impl Fs {
     }
 
     fn describe(&self, ino: Ino, inode: &Inode, (size, blocks, settled): (u64, u64, bool)) -> Stat {
-        let (uid, gid) = match self.owner {
-            Owner::Me { uid, gid } => (uid, gid),
-            Owner::Stored => (inode.attributes.uid, inode.attributes.gid),
-        };
+        let (uid, gid) = self.shown_owner(&inode.attributes);
         let rdev = match &inode.object {
             Object::Special(Body::CharDevice(number) | Body::BlockDevice(number)) => *number,
             _ => 0,
@@ -93,6 +105,14 @@ impl Fs {
         let (kind, nlink) = (inode.kind(), inode.links());
         let atime = atime.unwrap_or(mtime);
         Stat { ino, kind, mode, nlink, uid, gid, rdev, size, blocks, settled, atime, mtime, ctime, btime }
+    }
+
+    /// User and group, as they are shown.
+    const fn shown_owner(&self, attributes: &Attributes) -> (u32, u32) {
+        match self.owner {
+            Owner::Me { uid, gid } => (uid, gid),
+            Owner::Stored => (attributes.uid, attributes.gid),
+        }
     }
 
     /// Changes attributes, all in one step, and describes the result.
@@ -110,6 +130,9 @@ impl Fs {
         let mut table = self.table.lock();
         let inode = table.get_mut(ino).ok_or(FsError::NotFound)?;
         let attributes = &mut inode.attributes;
+        if let Some(mode) = wanted.mode {
+            acl::follow_mode(attributes, mode)?;
+        }
         attributes.ctime = time;
         if wanted.size.is_some() {
             attributes.mtime = time;
@@ -139,58 +162,88 @@ impl Fs {
 
     /// The value of an extended attribute.
     pub(crate) fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Box<[u8]>, FsError> {
-        xattr_allowed(name)?;
+        self.xattr_allowed(name)?;
+        // A kernel with SELinux gives labels of its own. Without it, who is told that there are none asks once, and `ls -l` not
+        // for every file.
+        let absent = if name == LABEL { FsError::Unsupported } else { FsError::NoAttribute };
         let table = self.table.lock();
         let inode = table.get(ino).ok_or(FsError::NotFound)?;
-        inode.attributes.xattrs.get(name).map(Into::into).ok_or(FsError::NoAttribute)
+        inode.attributes.xattrs.get(name).map(Into::into).ok_or(absent)
     }
 
     /// The names of all extended attributes, each ended by NUL.
     pub(crate) fn xattr_names(&self, ino: Ino) -> Result<Vec<u8>, FsError> {
         let table = self.table.lock();
         let inode = table.get(ino).ok_or(FsError::NotFound)?;
-        Ok(inode.attributes.xattrs.iter().flat_map(|(name, _)| name.iter().copied().chain([0])).collect())
+        let names = inode.attributes.xattrs.iter().map(|(name, _)| name);
+        let shown = names.filter(|name| self.xattr_allowed(name).is_ok());
+        Ok(shown.flat_map(|name| name.iter().copied().chain([0])).collect())
     }
 
     /// Sets an extended attribute. `exists` says whether it has to exist before, or must not.
-    pub(crate) fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], exists: Option<bool>) -> Result<(), FsError> {
-        xattr_allowed(name)?;
-        self.change_xattrs(ino, |xattrs| {
-            match (exists, xattrs.get(name).is_some()) {
+    pub(crate) fn set_xattr(
+        &self,
+        ino: Ino,
+        name: &[u8],
+        value: &[u8],
+        exists: Option<bool>,
+        caller: Caller,
+    ) -> Result<(), FsError> {
+        self.xattr_allowed(name)?;
+        let root = caller.uid == 0;
+        // Asked for before the table is locked.
+        let groups = if name == acl::ACCESS && !root { caller.groups() } else { Vec::new() };
+        self.change_xattrs(ino, |kind, attributes| {
+            match (exists, attributes.xattrs.get(name).is_some()) {
                 (Some(false), true) => return Err(FsError::Exists),
                 (Some(true), false) => return Err(FsError::NoAttribute),
                 _ => {}
             }
-            xattrs.set(name, value).map_err(|bad| match bad {
-                BadRecord::XattrName => FsError::Range,
-                BadRecord::XattrSpace => FsError::NoSpace,
-            })
+            match name {
+                acl::ACCESS => {
+                    let (_, gid) = self.shown_owner(attributes);
+                    acl::set_access(attributes, kind, value, root || groups.contains(&gid))
+                }
+                acl::DEFAULT => acl::set_default(attributes, kind, value),
+                _ => attributes.set_xattr(name, value),
+            }
         })
     }
 
-    /// Removes an extended attribute.
+    /// Removes an extended attribute. An ACL need not be there.
     pub(crate) fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError> {
-        xattr_allowed(name)?;
-        self.change_xattrs(ino, |xattrs| if xattrs.remove(name) { Ok(()) } else { Err(FsError::NoAttribute) })
+        self.xattr_allowed(name)?;
+        self.change_xattrs(ino, |_, attributes| {
+            let is_acl = matches!(name, acl::ACCESS | acl::DEFAULT);
+            if attributes.remove_xattr(name) || is_acl { Ok(()) } else { Err(FsError::NoAttribute) }
+        })
     }
 
-    fn change_xattrs(&self, ino: Ino, change: impl FnOnce(&mut Xattrs) -> Result<(), FsError>) -> Result<(), FsError> {
+    fn change_xattrs(
+        &self,
+        ino: Ino,
+        change: impl FnOnce(Kind, &mut Attributes) -> Result<(), FsError>,
+    ) -> Result<(), FsError> {
         let _gate = self.enter()?;
         let mut table = self.table.lock();
         let inode = table.get_mut(ino).ok_or(FsError::NotFound)?;
-        change(Arc::make_mut(&mut inode.attributes.xattrs))?;
+        change(inode.kind(), &mut inode.attributes)?;
         inode.attributes.ctime = now();
         table.touch(ino);
         drop(table);
         self.changed();
         Ok(())
     }
-}
 
-/// The name spaces that can be stored. POSIX ACLs are none of them.
-fn xattr_allowed(name: &[u8]) -> Result<(), FsError> {
-    let known: [&[u8]; 3] = [b"user.", b"security.", b"trusted."];
-    if known.iter().any(|space| name.starts_with(space)) { Ok(()) } else { Err(FsError::Unsupported) }
+    /// The names that can be stored; those of ACLs only where the kernel heeds them.
+    fn xattr_allowed(&self, name: &[u8]) -> Result<(), FsError> {
+        let known: [&[u8]; 3] = [b"user.", b"security.", b"trusted."];
+        let allowed = match name {
+            acl::ACCESS | acl::DEFAULT => self.heeds_acls(),
+            name => known.iter().any(|space| name.starts_with(space)),
+        };
+        if allowed { Ok(()) } else { Err(FsError::Unsupported) }
+    }
 }
 
 /// A size for a directory, as other file systems show one: it grows with the number of names.

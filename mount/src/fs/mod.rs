@@ -4,6 +4,7 @@
 //! None is held while blocks are read, written or sealed; an operation that needs a stored node looks it up first and
 //! checks, under the lock, that what it saw still stands.
 
+mod acl;
 mod attributes;
 mod file;
 mod flush;
@@ -15,6 +16,7 @@ mod names;
 mod table;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jaxfs_sync::link::Link;
@@ -41,6 +43,19 @@ use crate::writeback::{Durability, Writeback};
 pub(crate) struct Caller {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
+    /// The thread that asks; 0 if it can not be seen from here.
+    pub(crate) pid: u32,
+    /// What it takes away from the mode of what it makes, if it makes something.
+    pub(crate) umask: u16,
+}
+
+impl Caller {
+    /// The groups it is in, as far as can be found out: FUSE tells of one.
+    fn groups(&self) -> Vec<u32> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let more = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
+        std::iter::once(self.gid).chain(more.split_whitespace().filter_map(|gid| gid.parse().ok())).collect()
+    }
 }
 
 /// Room on a disk, in blocks of `block_bytes`, and in files.
@@ -58,6 +73,8 @@ pub(crate) struct Space {
 pub(crate) struct Fs {
     bucket: Arc<Bucket>,
     owner: Owner,
+    /// Whether the kernel heeds POSIX ACLs.
+    acls: AtomicBool,
     table: Mutex<Table>,
     handles: Handles,
     budget: Arc<DirtyBytes>,
@@ -94,10 +111,20 @@ impl Fs {
             gate: RwLock::new(true),
             bucket,
             owner,
+            acls: AtomicBool::new(false),
             budget,
             dirty_limit,
             handover_limit: memory_bytes() / limits::HANDOVER_SHARE,
         })
+    }
+
+    /// The kernel heeds POSIX ACLs; else there are none to be seen.
+    pub(crate) fn heed_acls(&self) {
+        self.acls.store(true, Ordering::Relaxed);
+    }
+
+    fn heeds_acls(&self) -> bool {
+        self.acls.load(Ordering::Relaxed)
     }
 
     fn vault(&self) -> &Vault {

@@ -9,14 +9,12 @@ use std::sync::Arc;
 use jaxfs_sync::tree::{Body, Content, DirectoryBody, FileId, Kind, Name, SharedInode, Target, Tree};
 use parking_lot::MutexGuard;
 
-use super::attributes::Stat;
+use super::attributes::{S_ISGID, Stat};
 use super::file::File;
 use super::table::{Attributes, Directory, Ino, Links, Object, Table};
-use super::{Caller, Fs, now};
+use super::{Caller, Fs, acl, now};
 use crate::errno::FsError;
 use crate::limits;
-
-const S_ISGID: u16 = 0o2000;
 
 /// A name in a directory.
 type Place<'a> = (Ino, &'a Name);
@@ -155,6 +153,8 @@ impl Fs {
         if inherits && body.kind() == Kind::Directory {
             attributes.mode |= S_ISGID;
         }
+        let default = above.attributes.xattrs.get(acl::DEFAULT).filter(|_| self.heeds_acls());
+        acl::inherit(&mut attributes, body.kind(), default, caller.umask)?;
         let record = attributes.record(FileId::random(), body);
         let ino = table.load(&record, Links::Home(parent, name.clone()), |record| self.object(record));
         table.add_name(parent, name, ino);

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::Owner;
 use crate::fs::{Caller, Fs};
 
-pub(in crate::fs) const ME: Caller = Caller { uid: 0, gid: 7 };
+pub(in crate::fs) const ME: Caller = Caller { uid: 0, gid: 7, pid: 0, umask: 0 };
 
 pub(in crate::fs) struct Lab {
     _home: TempDir,
@@ -31,7 +31,9 @@ impl Lab {
 
     /// The file system as it is found at a mount.
     pub(in crate::fs) fn mount(&self, dirty_limit: usize) -> Arc<Fs> {
-        Arc::new(Fs::new(Arc::clone(&self.bucket), Owner::Stored, dirty_limit).unwrap())
+        let fs = Fs::new(Arc::clone(&self.bucket), Owner::Stored, dirty_limit).unwrap();
+        fs.heed_acls();
+        Arc::new(fs)
     }
 
     /// Ends the process, as far as the bucket can tell, and opens it anew. No file system may be mounted.

@@ -8,6 +8,7 @@
 //! that, as `JAXFS_MODEL_SEED`, replays it.
 #![allow(clippy::unwrap_used)]
 
+pub(in crate::fs) mod acl;
 mod compare;
 pub(in crate::fs) mod fault;
 pub(in crate::fs) mod lab;

@@ -6,6 +6,7 @@
 use jaxfs_sync::tree::CHUNK_BYTES as CHUNK;
 use proptest::prelude::*;
 
+use super::acl::{Acl, any_acl};
 use crate::fs::OnTarget;
 use crate::writeback::Durability;
 
@@ -76,6 +77,14 @@ pub(super) enum Op {
         exists: Option<bool>,
     },
     RemoveXattr(Pick, u8),
+    /// The umask from here on.
+    Umask(u16),
+    SetAcl {
+        node: Pick,
+        default: bool,
+        acl: Acl,
+    },
+    RemoveAcl(Pick, bool),
     List {
         dir: Pick,
         attributes: bool,
@@ -218,6 +227,9 @@ fn attributes() -> BoxedStrategy<Op> {
         2 => (node(), 0..4u8, value, prop::option::of(any::<bool>()))
             .prop_map(|(node, name, len, exists)| Op::SetXattr { node, name, len, exists }),
         1 => (node(), 0..4u8).prop_map(|(node, name)| Op::RemoveXattr(node, name)),
+        1 => (0..0o1000u16).prop_map(Op::Umask),
+        3 => (node(), any::<bool>(), any_acl()).prop_map(|(node, default, acl)| Op::SetAcl { node, default, acl }),
+        1 => (node(), any::<bool>()).prop_map(|(node, default)| Op::RemoveAcl(node, default)),
     ]
     .boxed()
 }

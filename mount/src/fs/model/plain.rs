@@ -6,6 +6,7 @@ use std::rc::Rc;
 use jaxfs_sync::limits::{SYMLINK_BYTES, XATTR_BYTES};
 use jaxfs_sync::tree::{Kind, Time};
 
+use super::acl::{self, Acl};
 use super::lab::ME;
 use super::op::{Sort, Space};
 use crate::errno::FsError;
@@ -92,11 +93,12 @@ pub(super) struct Plain {
     last: Id,
     /// When the operation under way happens.
     pub(super) now: Stamp,
+    pub(super) umask: u16,
 }
 
 impl Plain {
     pub(super) fn new(root: Node) -> Self {
-        Self { now: root.mtime, nodes: BTreeMap::from([(ROOT, root)]), last: ROOT }
+        Self { now: root.mtime, nodes: BTreeMap::from([(ROOT, root)]), last: ROOT, umask: 0 }
     }
 
     /// Is what it was at another moment, but for files that had no name then. Numbers are not used again.
@@ -181,7 +183,17 @@ impl Plain {
         let inherits = above.mode & 0o2000 != 0;
         let gid = if inherits { above.gid } else { ME.gid };
         let mode = if inherits && matches!(sort, Sort::Directory) { mode | 0o2000 } else { mode };
-        let (uid, xattrs) = (ME.uid, BTreeMap::new());
+        let (mode, xattrs) = match above.xattrs.get(acl_name(true)) {
+            _ if matches!(sort, Sort::Symlink(_)) => (mode, BTreeMap::new()),
+            None => (mode & !self.umask, BTreeMap::new()),
+            Some(default) => {
+                let inherited = acl::inherited(&acl::read(default), mode);
+                let own = (!acl::is_mode(&inherited)).then(|| (acl_name(false).to_vec(), acl::bytes(&inherited)));
+                let passed_on = matches!(sort, Sort::Directory).then(|| (acl_name(true).to_vec(), default.clone()));
+                (mode / 0o1000 * 0o1000 + acl::mode(&inherited), own.into_iter().chain(passed_on).collect())
+            }
+        };
+        let uid = ME.uid;
         let node = Node { mode, uid, gid, mtime: now, ctime: now, btime: now, atime: None, xattrs, links: 1, body };
         self.last += 1;
         let id = self.last;
@@ -331,7 +343,13 @@ impl Plain {
     }
 
     pub(super) fn set_mode(&mut self, id: Id, mode: u16) {
-        self.get(id).mode = mode;
+        let node = self.get(id);
+        node.mode = mode;
+        if let Some(value) = node.xattrs.get_mut(acl_name(false)) {
+            let mut access = acl::read(value);
+            acl::chmod(&mut access, mode);
+            *value = acl::bytes(&access);
+        }
         self.changed(id);
     }
 
@@ -373,4 +391,32 @@ impl Plain {
         self.changed(id);
         Ok(())
     }
+
+    pub(super) fn remove_acl(&mut self, id: Id, name: &[u8]) {
+        self.get(id).xattrs.remove(name);
+        self.changed(id);
+    }
+
+    pub(super) fn set_acl(&mut self, id: Id, default: bool, acl: &Acl) -> Result<()> {
+        match self.node(id).kind() {
+            Kind::Symlink => return Err(FsError::Unsupported),
+            kind if default && kind != Kind::Directory => return Err(FsError::Denied),
+            _ => {}
+        }
+        if !default && acl::is_mode(acl) {
+            self.get(id).xattrs.remove(acl_name(false));
+        } else {
+            self.set_xattr(id, acl_name(default), &acl::bytes(acl), None)?;
+        }
+        if !default {
+            let node = self.get(id);
+            node.mode = node.mode / 0o1000 * 0o1000 + acl::mode(acl);
+        }
+        self.changed(id);
+        Ok(())
+    }
+}
+
+pub(super) const fn acl_name(default: bool) -> &'static [u8] {
+    if default { b"system.posix_acl_default" } else { b"system.posix_acl_access" }
 }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use jaxfs_sync::tree::{Body as Stored, Time};
 
-use super::fault;
 use super::lab::{Lab, ME};
 use super::op::{At, Flush, Op, Pick, Sort, Space, name};
-use super::plain::{Body, Id, Node, Plain, ROOT, Stamp};
+use super::plain::{Body, Id, Node, Plain, ROOT, Stamp, acl_name};
+use super::{acl, fault};
 use crate::errno::FsError;
-use crate::fs::{Changed, Fs, Ino, New, Stat, now};
+use crate::fs::{Caller, Changed, Fs, Ino, New, Stat, now};
 use crate::writeback::Durability;
 
 pub(super) struct World {
@@ -109,7 +109,7 @@ impl World {
         match *op {
             Op::Create(at, mode) => {
                 let ((dir, name), parent) = self.at(at);
-                let result = fs.create(parent, &name, mode.into(), ME);
+                let result = fs.create(parent, &name, mode.into(), self.maker());
                 self.plain.now = since(before);
                 let made = self.plain.make(dir, &name, Sort::File, mode);
                 if let Some((id, (stat, handle))) = same(op, made, result) {
@@ -248,7 +248,7 @@ impl World {
             Op::SetXattr { node, name, len, exists } => {
                 let (id, ino) = self.node(node);
                 let (name, value) = (xattr(name), pattern(self.steps, 0, len as u64));
-                let result = fs.set_xattr(ino, &name, &value, exists);
+                let result = fs.set_xattr(ino, &name, &value, exists, ME);
                 self.plain.now = since(before);
                 same(op, self.plain.set_xattr(id, &name, &value, exists), result);
             }
@@ -257,6 +257,20 @@ impl World {
                 let result = fs.remove_xattr(ino, &name);
                 self.plain.now = since(before);
                 same(op, self.plain.remove_xattr(id, &name), result);
+            }
+            Op::Umask(umask) => self.plain.umask = umask,
+            Op::SetAcl { node, default, ref acl } => {
+                let (id, ino) = self.node(node);
+                let result = fs.set_xattr(ino, acl_name(default), &acl::bytes(acl), None, ME);
+                self.plain.now = since(before);
+                same(op, self.plain.set_acl(id, default, acl), result);
+            }
+            Op::RemoveAcl(node, default) => {
+                let ((id, ino), name) = (self.node(node), acl_name(default));
+                let result = fs.remove_xattr(ino, name);
+                self.plain.now = since(before);
+                self.plain.remove_acl(id, name);
+                same(op, Ok(()), result);
             }
             Op::List { dir, attributes, page } => {
                 let (id, ino) = self.dir(dir);
@@ -280,6 +294,11 @@ impl World {
         }
     }
 
+    /// Who makes something.
+    const fn maker(&self) -> Caller {
+        Caller { umask: self.plain.umask, ..ME }
+    }
+
     fn make(&mut self, op: &Op, at: At, sort: Sort, mode: u16) {
         let before = now();
         let ((dir, name), parent) = self.at(at);
@@ -291,7 +310,7 @@ impl World {
             Sort::Fifo => New::Special(Stored::Fifo),
             Sort::Device(number) => New::Special(Stored::CharDevice(number.into())),
         };
-        let result = self.fs().make(parent, &name, mode.into(), new, ME);
+        let result = self.fs().make(parent, &name, mode.into(), new, self.maker());
         self.plain.now = since(before);
         if let Some((id, stat)) = same(op, self.plain.make(dir, &name, sort, mode), result) {
             self.looked_up(id, &stat);
