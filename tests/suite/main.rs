@@ -12,6 +12,7 @@ mod crash;
 mod errors;
 mod files;
 mod fsx;
+mod large;
 mod metadata;
 mod mounting;
 mod pjdfstest;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         ("errors", errors::CLAIMS),
         ("files", files::CLAIMS),
         ("fsx", fsx::CLAIMS),
+        ("large", large::CLAIMS),
         ("metadata", metadata::CLAIMS),
         ("mounting", mounting::CLAIMS),
         ("pjdfstest", pjdfstest::CLAIMS),

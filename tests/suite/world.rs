@@ -166,6 +166,17 @@ impl World {
         self.root.path().join(name)
     }
 
+    /// A world whose home is on a disk of its own, of that size (as tmpfs has it); by root. Nothing is mounted yet.
+    #[track_caller]
+    pub(crate) fn on_a_disk_of(size: &str) -> Self {
+        let world = Self::new();
+        let disk = world.outside("disk");
+        fs::create_dir(&disk).unwrap();
+        world.sh(&format!("mount -t tmpfs -o size={size},mode=700 jaxfs-suite \"$OUT/disk\""));
+        std::os::unix::fs::symlink(&disk, &world.home).unwrap();
+        world
+    }
+
     /// A mount by root in which other users may act, with more options.
     #[track_caller]
     pub(crate) fn mounted_for_others(options: &str) -> Self {
