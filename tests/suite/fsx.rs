@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::world::{CHILD, Said, World, run_within};
 
@@ -16,6 +17,9 @@ crate::claims! {
 
 /// Operations of a run.
 const OPERATIONS: u32 = 50_000;
+
+/// Long enough that a version has a few changes in it.
+const BETWEEN_SYNCS: Duration = Duration::from_millis(20);
 
 /// Everything that fsx can do on Linux, with the weights of its operations.
 const WEIGHTS: &str = "[weights]\nread = 10\nwrite = 10\nmapread = 5\nmapwrite = 5\ntruncate = 3\npunch_hole = 2\n\
@@ -32,12 +36,12 @@ struct Plan {
     synced: bool,
 }
 
-/// About three chunks of 32 KiB, and often no more than the 256 bytes that lie in a record.
+/// A part of a chunk, and often no more than the 256 bytes that lie in a record.
 fn a_small_file_is_what_was_done_to_it_while_it_is_synced() {
     exercise(&Plan { seed: 1, size: (6_000, 3_000), msync: false, synced: true });
 }
 
-/// About twenty chunks: more extents than lie in a record.
+/// Up to nineteen chunks of 32 KiB, and more extents than lie in a record.
 fn a_large_file_is_what_was_done_to_it() {
     exercise(&Plan { seed: 2, size: (600_000, 65_536), msync: true, synced: false });
 }
@@ -60,6 +64,7 @@ fn exercise(plan: &Plan) {
             let here = scope.spawn(|| fsx(&world.at("file")));
             while plan.synced && !here.is_finished() {
                 world.sync();
+                std::thread::sleep(BETWEEN_SYNCS);
             }
             for run in [here, elsewhere] {
                 run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -77,7 +82,7 @@ fn fsx(world: &World, seed: &str, operations: u32, file: &Path) {
     let mut command = world.command("fsx");
     command.arg("-f").arg(world.outside("fsx.toml")).args(["-S", seed, "-N", &operations.to_string()]);
     command.arg("-P").arg(file.parent().unwrap()).arg(file).env("RUST_BACKTRACE", "0");
-    let Said { status, out, err } = run_within(CHILD * (1 + operations / OPERATIONS), &mut command);
+    let Said { status, out, err } = run_within(CHILD * (2 + operations / OPERATIONS), &mut command);
     let (replay, lines) = (format!("JAXFS_FSX_SEEDS={seed} JAXFS_FSX_OPS={operations}"), err.lines().count());
     // What differs, and the operations that led to it.
     let shown: Vec<_> =
