@@ -1,6 +1,8 @@
 //! The file system exerciser: random reads, writes, mappings, truncations and holes in one file, each read checked.
 //!
-//! `JAXFS_FSX_SEEDS` (numbers with spaces between them) and `JAXFS_FSX_OPS` say which operations, and how many.
+//! `JAXFS_FSX_SEEDS` (numbers with spaces between them) and `JAXFS_FSX_OPS` say which operations, and how many. More
+//! than 200,000 of one seed are not worth their time: fsx 0.3.2 keeps every mapping that it reads from, which makes it
+//! slow, and beyond 65,530 of them (`vm.max_map_count`) gets no more.
 
 use std::fs;
 use std::path::Path;
