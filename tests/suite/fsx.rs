@@ -54,8 +54,11 @@ fn exercise(plan: &Plan) {
     for seed in seeds.split_whitespace() {
         let world = World::mounted();
         let (size, largest) = plan.size;
-        let config =
-            format!("flen = {size}\nnomsyncafterwrite = {}\n[opsize]\nmax = {largest}\n{WEIGHTS}", !plan.msync);
+        // No operation is empty: an empty `fallocate` is refused, which fsx takes for a fault.
+        let config = format!(
+            "flen = {size}\nnomsyncafterwrite = {}\n[opsize]\nmin = 1\nmax = {largest}\n{WEIGHTS}",
+            !plan.msync
+        );
         fs::write(world.outside("fsx.toml"), config).unwrap();
         let fsx = |file: &Path| fsx(&world, seed, operations, file);
         // The same on a file system of the kernel, in memory if there is one.
