@@ -7,7 +7,7 @@ default:
 ci:
     .ci/run
 
-# One step of it: packages, fmt, clippy, floors, tests, docs, deny
+# One step of it: packages, fmt, clippy, floors, tools, tests, docs, deny
 step NAME:
     .ci/run {{NAME}}
 
@@ -17,7 +17,7 @@ fmt:
 lint: (step "fmt") (step "clippy") (step "floors")
 
 # All tests, those with real mounts too
-test: (step "tests")
+test: (step "tools") (step "tests")
 
 docs: (step "docs")
 
@@ -25,4 +25,4 @@ deny: (step "deny")
 
 # The long form of what CI runs the first part of
 soak:
-    JAXFS_MODEL_CASES=5000 PROPTEST_CASES=20000 cargo test --workspace --release
+    .ci/run tools soak

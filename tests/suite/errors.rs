@@ -220,13 +220,7 @@ fn a_damaged_block_hurts_its_file_only_and_verify_names_it() {
 }
 
 fn a_full_disk_is_said_and_what_was_stored_is_intact() {
-    let world = World::new();
-    let disk = world.outside("disk");
-    fs::create_dir(&disk).unwrap();
-    world.sh("mount -t tmpfs -o size=48M,mode=700 jaxfs-suite \"$OUT/disk\"");
-    let _disk = Disk(&world);
-    // The home is a folder on the small disk.
-    std::os::unix::fs::symlink(&disk, world.home()).unwrap();
+    let world = World::on_a_disk_of("48M");
     world.mount();
     world.sh("head -c 4M /dev/urandom | tee \"$OUT/first\" > first");
     world.sync();
@@ -251,14 +245,4 @@ fn a_full_disk_is_said_and_what_was_stored_is_intact() {
     world.remount();
     assert_eq!(world.sh("cmp first \"$OUT/first\"; cmp late \"$OUT/late\"; ls"), "first\nlate\n");
     world.jaxfs(&["verify"]).ok();
-}
-
-/// The small disk, taken away after the mount that lives on it.
-struct Disk<'a>(&'a World);
-
-impl Drop for Disk<'_> {
-    fn drop(&mut self) {
-        self.0.clean_up();
-        let _ = rustix::mount::unmount(self.0.outside("disk"), rustix::mount::UnmountFlags::DETACH);
-    }
 }

@@ -438,19 +438,14 @@ fn small_reads_at_random_never_see_old_bytes() {
 }
 
 fn a_write_by_another_user_drops_set_id_bits() {
-    let world = World::new();
-    world.try_mount(&["-o", "allow_other"]).ok();
-    // Others have to reach the mount, whose parent folder is the test's alone.
-    fs::set_permissions(world.outside(""), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let world = World::mounted_for_others("");
     world.sh("echo x > f; chmod 6777 f; chmod 777 .");
     world.python("import os\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\nopen('f', 'a').write('y')");
     assert_eq!(world.sh("stat -c %a f"), "777\n");
 }
 
 fn a_sticky_directory_protects_its_files() {
-    let world = World::new();
-    world.try_mount(&["-o", "allow_other"]).ok();
-    fs::set_permissions(world.outside(""), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let world = World::mounted_for_others("");
     world.sh("mkdir -m 1777 t; touch t/roots");
     world.python(
         "import os\n\

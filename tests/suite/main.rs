@@ -1,7 +1,8 @@
 //! The whole program, as a person meets it: its command line, and ordinary tools in a real mount.
 //!
 //! A test whose needs this machine does not meet (a usable /dev/fuse, root) is counted as ignored and named with the
-//! reason; it never passes in silence. A program that a test needs and does not find fails it.
+//! reason; it never passes in silence. A program that a test needs and does not find fails it. Where `CI` is set, that
+//! goes for the programs too that `.ci/run tools` builds.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,8 +12,11 @@ mod counted;
 mod crash;
 mod errors;
 mod files;
+mod fsx;
+mod large;
 mod metadata;
 mod mounting;
+mod pjdfstest;
 mod secrecy;
 mod tools;
 mod world;
@@ -34,6 +38,21 @@ pub(crate) enum Needs {
     Vim,
     /// A mount, and no other test beside it, since it counts what depends on time.
     MountAlone,
+    /// A mount, and fsx.
+    Fsx,
+    /// A mount by root, and pjdfstest.
+    Pjdfstest,
+}
+
+impl Needs {
+    /// The program that has to be built first for such a test.
+    fn tool(self) -> Option<&'static str> {
+        match self {
+            Self::Fsx => Some("fsx"),
+            Self::Pjdfstest => Some("pjdfstest"),
+            Self::Nothing | Self::Mount | Self::Root | Self::Vim | Self::MountAlone => None,
+        }
+    }
 }
 
 /// A test: its name, a claim, and what it does.
@@ -59,22 +78,28 @@ fn main() -> ExitCode {
         ("crash", crash::CLAIMS),
         ("errors", errors::CLAIMS),
         ("files", files::CLAIMS),
+        ("fsx", fsx::CLAIMS),
+        ("large", large::CLAIMS),
         ("metadata", metadata::CLAIMS),
         ("mounting", mounting::CLAIMS),
+        ("pjdfstest", pjdfstest::CLAIMS),
         ("secrecy", secrecy::CLAIMS),
         ("tools", tools::CLAIMS),
     ];
     let fuse = world::fuse_trouble();
     let root = rustix::process::geteuid().is_root();
+    let must_have_tools = std::env::var_os("CI").is_some();
     let mut trials = Vec::new();
     for (module, claims) in modules {
         for &(name, needs, test) in claims {
             let missing = match needs {
                 Needs::Nothing => None,
                 Needs::Vim if !world::is_installed("vim") => Some("vim is not installed".to_owned()),
-                Needs::Root if !root => Some("needs root".to_owned()),
+                Needs::Root | Needs::Pjdfstest if !root => Some("needs root".to_owned()),
                 _ => fuse.clone(),
             };
+            let tool = needs.tool().filter(|tool| !must_have_tools && !world::is_installed(tool));
+            let missing = missing.or(tool.map(|tool| format!("{tool} is not installed: `.ci/run tools tests`")));
             let name = format!("{module}::{name}");
             let kind = missing.as_deref().unwrap_or_default().to_owned();
             if let Some(why) = missing.filter(|_| !args.list) {

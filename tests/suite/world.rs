@@ -3,9 +3,10 @@
 //! Every child has a deadline. Whatever happens to a test, its mount and its node are gone after it.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{Read, Seek};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -20,7 +21,7 @@ use tempfile::TempDir;
 /// The program under test.
 pub(crate) const JAXFS: &str = env!("CARGO_BIN_EXE_jaxfs");
 /// What any child may take on a loaded machine.
-const CHILD: Duration = Duration::from_secs(120);
+pub(crate) const CHILD: Duration = Duration::from_secs(120);
 /// What is waited for that should come at once.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
@@ -53,13 +54,19 @@ impl Said {
 /// Runs a child to its end; kills it, with its children, at the deadline.
 #[track_caller]
 pub(crate) fn run(command: &mut Command) -> Said {
+    run_within(CHILD, command)
+}
+
+/// As [`run`], with a deadline of its own.
+#[track_caller]
+pub(crate) fn run_within(limit: Duration, command: &mut Command) -> Said {
     let shown = format!("{command:?}");
     // Files and not pipes, which a grandchild could keep open.
     let (mut out, mut err) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
     command.stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap());
     let child = command.process_group(0).spawn();
     let mut child = child.unwrap_or_else(|error| panic!("can not run {shown}: {error}: is it installed?"));
-    let deadline = Instant::now() + CHILD;
+    let deadline = Instant::now() + limit;
     let mut pause = Duration::from_micros(500);
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -67,7 +74,7 @@ pub(crate) fn run(command: &mut Command) -> Said {
         }
         if Instant::now() > deadline {
             let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
-            panic!("took longer than {CHILD:?}: {shown}\n{}{}", text(&mut out), text(&mut err));
+            panic!("took longer than {limit:?}: {shown}\n{}{}", text(&mut out), text(&mut err));
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
@@ -157,6 +164,27 @@ impl World {
     /// A path beside the mount, on the machine's own file system.
     pub(crate) fn outside(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
+    }
+
+    /// A world whose home is on a disk of its own, of that size (as tmpfs has it); by root. Nothing is mounted yet.
+    #[track_caller]
+    pub(crate) fn on_a_disk_of(size: &str) -> Self {
+        let world = Self::new();
+        let disk = world.outside("disk");
+        fs::create_dir(&disk).unwrap();
+        world.sh(&format!("mount -t tmpfs -o size={size},mode=700 jaxfs-suite \"$OUT/disk\""));
+        std::os::unix::fs::symlink(&disk, &world.home).unwrap();
+        world
+    }
+
+    /// A mount by root in which other users may act, with more options.
+    #[track_caller]
+    pub(crate) fn mounted_for_others(options: &str) -> Self {
+        let world = Self::new();
+        world.try_mount(&["-o", &format!("allow_other{options}")]).ok();
+        // The mount's parent folder is the test's alone as it was made.
+        fs::set_permissions(world.root.path(), Permissions::from_mode(0o755)).unwrap();
+        world
     }
 
     /// Runs the program.
