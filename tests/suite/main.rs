@@ -29,8 +29,8 @@ pub(crate) enum Needs {
     Mount,
     /// A mount by root: other owners, device nodes.
     Root,
-    /// A mount, and vim, which not every machine has to have.
-    Vim,
+    /// A mount, and a program that not every machine has to have.
+    Program(&'static str),
     /// A mount, and no other test beside it, since it counts what depends on time.
     MountAlone,
 }
@@ -40,9 +40,12 @@ pub(crate) type Claim = (&'static str, Needs, fn());
 
 /// Lists functions as claims, each group with what it needs.
 macro_rules! claims {
-    ($($needs:ident: [$($name:ident),* $(,)?]),* $(,)?) => {
-        pub(crate) const CLAIMS: &[crate::Claim] =
-            &[$($((stringify!($name), crate::Needs::$needs, $name as fn())),*),*];
+    (@ $needs:expr, $($name:ident)*) => {
+        &[$((stringify!($name), $needs, $name as fn())),*]
+    };
+    ($($needs:ident $(($program:literal))?: [$($name:ident),* $(,)?]),* $(,)?) => {
+        pub(crate) const CLAIMS: &[&[crate::Claim]] =
+            &[$(crate::claims!(@ crate::Needs::$needs $(($program))?, $($name)*)),*];
     };
 }
 pub(crate) use claims;
@@ -66,10 +69,10 @@ fn main() -> ExitCode {
     let root = rustix::process::geteuid().is_root();
     let mut trials = Vec::new();
     for (module, claims) in modules {
-        for &(name, needs, test) in claims {
+        for &(name, needs, test) in claims.iter().copied().flatten() {
             let missing = match needs {
                 Needs::Nothing => None,
-                Needs::Vim if !world::is_installed("vim") => Some("vim is not installed".to_owned()),
+                Needs::Program(program) if !world::is_installed(program) => Some(format!("{program} is not installed")),
                 Needs::Root if !root => Some("needs root".to_owned()),
                 _ => fuse.clone(),
             };

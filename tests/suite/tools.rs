@@ -19,7 +19,7 @@ crate::claims! {
         work_of_many_while_it_is_published_ends_as_on_a_disk,
         a_deep_tree_is_made_moved_and_removed,
     ],
-    Vim: [vim_saves],
+    Program("vim"): [vim_saves],
 }
 
 fn cp_mv_and_rm_do_what_they_say() {
