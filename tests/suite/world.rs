@@ -221,6 +221,12 @@ impl World {
         run(self.command("python3").args(["-c", script]).current_dir(&self.dir)).ok()
     }
 
+    /// Runs a longer script of Python, one of those below `scripts`, with arguments.
+    #[track_caller]
+    pub(crate) fn script(&self, script: &str, args: &[&str]) -> String {
+        run(self.command("python3").args(["-c", script]).args(args).current_dir(&self.dir)).ok()
+    }
+
     /// A command that knows the home, and nothing of the machine's own settings.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
