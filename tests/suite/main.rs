@@ -14,6 +14,7 @@ mod metadata;
 mod mounting;
 mod secrecy;
 mod tools;
+mod walk;
 mod world;
 
 use std::process::ExitCode;
