@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod apps;
 mod commands;
 mod counted;
 mod crash;
@@ -56,6 +57,7 @@ static ALONE: RwLock<()> = RwLock::new(());
 fn main() -> ExitCode {
     let args = Arguments::from_args();
     let modules = [
+        ("apps::git", apps::git::CLAIMS),
         ("commands", commands::CLAIMS),
         ("counted", counted::CLAIMS),
         ("crash", crash::CLAIMS),

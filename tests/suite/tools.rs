@@ -8,8 +8,6 @@ crate::claims! {
         a_directory_moves_with_all_below_it,
         rsync_updates_in_place_and_deletes,
         an_editors_save_replaces_the_file,
-        git_works_through_a_repository_s_life,
-        git_clones_by_hard_links,
         sqlite_keeps_a_database_with_a_journal,
         sqlite_keeps_a_database_with_a_write_ahead_log,
         a_tar_of_the_mount_is_made_and_unpacked,
@@ -82,34 +80,6 @@ fn vim_saves() {
     world.sh("echo first > note; vim -es -u NONE -c '1s/$/ second/' -c 'wq' note");
     world.remount();
     assert_eq!(world.sh("cat note; ls -A"), "first second\nnote\n");
-}
-
-const GIT: &str = "export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b; ";
-
-fn git_works_through_a_repository_s_life() {
-    let world = World::mounted();
-    world.sh(&format!(
-        "{GIT} git init -q -b main repo; cd repo; for i in $(seq 60); do echo $i > file$i; done; git add .; \
-         git commit -qm one; test -z \"$(git status --porcelain)\"; echo more >> file1; git mv file2 renamed; \
-         git commit -qam two; git checkout -q -b side HEAD~1; echo side > side; git add side; git commit -qm side; \
-         git checkout -q main; git merge -q side -m merged; git gc -q; git fsck --strict 2>&1; \
-         test -z \"$(git status --porcelain)\"; git stash list"
-    ));
-    world.remount();
-    let script = "cd repo; git -c safe.directory='*' status --porcelain; git -c safe.directory='*' fsck --strict 2>&1; \
-                  git -c safe.directory='*' log --oneline | wc -l";
-    assert_eq!(world.sh(script).trim(), "4");
-}
-
-fn git_clones_by_hard_links() {
-    let world = World::mounted();
-    world.sh(&format!(
-        "{GIT} git init -q -b main repo; cd repo; head -c 200000 /dev/urandom > data; git add .; git commit -qm one; cd ..; \
-         git clone -q --local repo clone; cmp repo/data clone/data; rm -rf repo; git -C clone fsck --strict 2>&1"
-    ));
-    world.remount();
-    world.sh("git -c safe.directory='*' -C clone fsck --strict 2>&1; test -z \"$(git -c safe.directory='*' -C clone status --porcelain)\"");
-    world.jaxfs(&["verify"]).ok();
 }
 
 #[track_caller]
