@@ -57,6 +57,7 @@ static ALONE: RwLock<()> = RwLock::new(());
 fn main() -> ExitCode {
     let args = Arguments::from_args();
     let modules = [
+        ("apps::databases", apps::databases::CLAIMS),
         ("apps::git", apps::git::CLAIMS),
         ("commands", commands::CLAIMS),
         ("counted", counted::CLAIMS),

@@ -8,8 +8,6 @@ crate::claims! {
         a_directory_moves_with_all_below_it,
         rsync_updates_in_place_and_deletes,
         an_editors_save_replaces_the_file,
-        sqlite_keeps_a_database_with_a_journal,
-        sqlite_keeps_a_database_with_a_write_ahead_log,
         a_tar_of_the_mount_is_made_and_unpacked,
         file_locks_are_kept,
         find_and_du_see_the_whole_tree,
@@ -80,41 +78,6 @@ fn vim_saves() {
     world.sh("echo first > note; vim -es -u NONE -c '1s/$/ second/' -c 'wq' note");
     world.remount();
     assert_eq!(world.sh("cat note; ls -A"), "first second\nnote\n");
-}
-
-#[track_caller]
-fn sqlite(mode: &str) {
-    let world = World::mounted();
-    world.python(&format!(
-        "import sqlite3\n\
-         base = sqlite3.connect('data.db', isolation_level=None)\n\
-         assert base.execute('pragma journal_mode={mode}').fetchone()[0] == '{mode}'\n\
-         base.execute('create table t (k integer primary key, v text)')\n\
-         other = sqlite3.connect('data.db', isolation_level=None)\n\
-         for round in range(20):\n\
-         \x20   base.execute('begin immediate')\n\
-         \x20   base.executemany('insert into t (v) values (?)', [('x' * round * 10,) for _ in range(50)])\n\
-         \x20   base.execute('rollback' if round % 5 == 4 else 'commit')\n\
-         \x20   rows = other.execute('select count(*) from t').fetchone()[0]\n\
-         \x20   assert rows == 50 * (round + 1 - (round + 1) // 5), (round, rows)\n\
-         other.execute('delete from t where k % 3 = 0')\n\
-         assert base.execute('pragma integrity_check').fetchone()[0] == 'ok'\n\
-         base.execute('vacuum')\n\
-         print(base.execute('select count(*) from t').fetchone()[0])"
-    ));
-    world.remount();
-    let check = "import sqlite3\n\
-                 base = sqlite3.connect('data.db')\n\
-                 print(base.execute('pragma integrity_check').fetchone()[0], base.execute('select count(*) from t').fetchone()[0])";
-    assert_eq!(world.python(check).trim(), "ok 534");
-}
-
-fn sqlite_keeps_a_database_with_a_journal() {
-    sqlite("delete");
-}
-
-fn sqlite_keeps_a_database_with_a_write_ahead_log() {
-    sqlite("wal");
 }
 
 fn a_tar_of_the_mount_is_made_and_unpacked() {
