@@ -58,6 +58,7 @@ fn main() -> ExitCode {
     let args = Arguments::from_args();
     let modules = [
         ("apps::databases", apps::databases::CLAIMS),
+        ("apps::editors", apps::editors::CLAIMS),
         ("apps::git", apps::git::CLAIMS),
         ("commands", commands::CLAIMS),
         ("counted", counted::CLAIMS),

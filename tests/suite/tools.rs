@@ -7,7 +7,6 @@ crate::claims! {
         cp_mv_and_rm_do_what_they_say,
         a_directory_moves_with_all_below_it,
         rsync_updates_in_place_and_deletes,
-        an_editors_save_replaces_the_file,
         a_tar_of_the_mount_is_made_and_unpacked,
         file_locks_are_kept,
         find_and_du_see_the_whole_tree,
@@ -15,7 +14,6 @@ crate::claims! {
         work_of_many_while_it_is_published_ends_as_on_a_disk,
         a_deep_tree_is_made_moved_and_removed,
     ],
-    Program("vim"): [vim_saves],
 }
 
 fn cp_mv_and_rm_do_what_they_say() {
@@ -55,29 +53,6 @@ fn rsync_updates_in_place_and_deletes() {
     );
     world.remount();
     assert_eq!(world.sh("diff -r \"$OUT/from\" .; rsync -an --delete -i \"$OUT/from/\" ./"), "");
-}
-
-fn an_editors_save_replaces_the_file() {
-    let world = World::mounted();
-    world.python(
-        "import os\n\
-         for text in ['one', 'two', 'three']:\n\
-         \x20   fd = os.open('.note.swp', os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)\n\
-         \x20   os.write(fd, text.encode()); os.fsync(fd); os.close(fd)\n\
-         \x20   os.rename('.note.swp', 'note')\n\
-         \x20   here = os.open('.', os.O_RDONLY); os.fsync(here); os.close(here)\n\
-         \x20   assert open('note').read() == text\n\
-         os.rename('note', 'note~'); open('note', 'w').write('four')",
-    );
-    world.remount();
-    assert_eq!(world.sh("cat note note~; ls -A"), "fourthreenote\nnote~\n");
-}
-
-fn vim_saves() {
-    let world = World::mounted();
-    world.sh("echo first > note; vim -es -u NONE -c '1s/$/ second/' -c 'wq' note");
-    world.remount();
-    assert_eq!(world.sh("cat note; ls -A"), "first second\nnote\n");
 }
 
 fn a_tar_of_the_mount_is_made_and_unpacked() {

@@ -1,6 +1,7 @@
 //! Applications that people trust with their data, each checked by what it reads back, mostly in the next mount.
 
 pub(crate) mod databases;
+pub(crate) mod editors;
 pub(crate) mod git;
 
 use crate::world::{World, run};
