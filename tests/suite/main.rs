@@ -57,6 +57,7 @@ static ALONE: RwLock<()> = RwLock::new(());
 fn main() -> ExitCode {
     let args = Arguments::from_args();
     let modules = [
+        ("apps::archives", apps::archives::CLAIMS),
         ("apps::databases", apps::databases::CLAIMS),
         ("apps::editors", apps::editors::CLAIMS),
         ("apps::git", apps::git::CLAIMS),

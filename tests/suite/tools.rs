@@ -6,8 +6,6 @@ crate::claims! {
     Mount: [
         cp_mv_and_rm_do_what_they_say,
         a_directory_moves_with_all_below_it,
-        rsync_updates_in_place_and_deletes,
-        a_tar_of_the_mount_is_made_and_unpacked,
         file_locks_are_kept,
         find_and_du_see_the_whole_tree,
         programs_run_and_pipes_and_sockets_connect,
@@ -41,26 +39,6 @@ fn a_directory_moves_with_all_below_it() {
     world.remount();
     assert_eq!(world.sh("cat x/b/c/f; ls a; stat -c %h a x"), "deep\n2\n3\n");
     assert!(world.stored() - before < 64 << 10);
-}
-
-fn rsync_updates_in_place_and_deletes() {
-    let world = World::mounted();
-    world.sh(
-        "mkdir \"$OUT/from\"; cd \"$OUT/from\"; head -c 600000 /dev/urandom > data; echo gone > gone; mkdir d; echo x > d/x; \
-         rsync -a --inplace ./ \"$OUT/Bucket/\"; cmp data \"$OUT/Bucket/data\"; \
-         printf changed | dd of=data bs=1 seek=300000 conv=notrunc status=none; touch -d '2020-01-01' data; rm gone; \
-         echo y > d/y; rsync -a --inplace --no-whole-file --delete --checksum ./ \"$OUT/Bucket/\"",
-    );
-    world.remount();
-    assert_eq!(world.sh("diff -r \"$OUT/from\" .; rsync -an --delete -i \"$OUT/from/\" ./"), "");
-}
-
-fn a_tar_of_the_mount_is_made_and_unpacked() {
-    let world = World::mounted();
-    world.sh("mkdir d; echo 1 > d/1; ln d/1 d/2; ln -s 1 d/3; truncate -s 1M d/sparse; tar -cf t.tar d; mkdir u; \
-         tar -xpf t.tar -C u; diff -r d u/d; test \"$(stat -c %h u/d/1)\" = 2");
-    world.remount();
-    world.sh("tar -df t.tar; diff -r d u/d");
 }
 
 fn file_locks_are_kept() {

@@ -1,7 +1,8 @@
-//! A tree as it can be seen, to be compared with what the next mount shows of it.
+//! A tree as it can be seen, to be compared with what the next mount shows of it, or with its copy.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
+use std::hash::{DefaultHasher, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,22 @@ pub(crate) type Seen = BTreeMap<Vec<u8>, String>;
 pub(crate) fn describe(dir: &Path) -> Seen {
     let seen = walk(dir).into_iter();
     seen.map(|(path, meta)| (relative(dir, &path), format!("{} {}", shown(&meta), content(&path, &meta)))).collect()
+}
+
+/// What a copy of a tree has to have: of the inode numbers which names share one, of the times `mtime`.
+pub(crate) fn describe_copy(dir: &Path) -> Seen {
+    let mut first = BTreeMap::new();
+    let seen = walk(dir).into_iter().map(|(path, meta)| {
+        let name = relative(dir, &path);
+        let same = first.entry(meta.ino()).or_insert_with(|| name.clone());
+        let same = if *same == name { String::new() } else { format!(" is {}", String::from_utf8_lossy(same)) };
+        let size = if meta.is_dir() { 0 } else { meta.size() };
+        let rest = format!("rdev {} size {size} {}.{:09}", meta.rdev(), meta.mtime(), meta.mtime_nsec());
+        let shown =
+            format!("mode {:o} {}:{} {rest}{same} {}", meta.mode(), meta.uid(), meta.gid(), content(&path, &meta));
+        (name, shown)
+    });
+    seen.collect()
 }
 
 /// Fails at the first path that is not the same in both.
@@ -64,7 +81,9 @@ fn content(path: &Path, meta: &Metadata) -> String {
 }
 
 fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 /// The extended attributes of a path, of a symbolic link's own.

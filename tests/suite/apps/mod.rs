@@ -1,5 +1,6 @@
 //! Applications that people trust with their data, each checked by what it reads back, mostly in the next mount.
 
+pub(crate) mod archives;
 pub(crate) mod databases;
 pub(crate) mod editors;
 pub(crate) mod git;
