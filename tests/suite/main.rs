@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         ("apps::databases", apps::databases::CLAIMS),
         ("apps::editors", apps::editors::CLAIMS),
         ("apps::git", apps::git::CLAIMS),
+        ("apps::python", apps::python::CLAIMS),
         ("commands", commands::CLAIMS),
         ("counted", counted::CLAIMS),
         ("crash", crash::CLAIMS),

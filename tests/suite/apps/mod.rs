@@ -4,6 +4,7 @@ pub(crate) mod archives;
 pub(crate) mod databases;
 pub(crate) mod editors;
 pub(crate) mod git;
+pub(crate) mod python;
 
 use crate::world::{World, run};
 
