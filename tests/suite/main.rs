@@ -58,9 +58,12 @@ fn main() -> ExitCode {
     let args = Arguments::from_args();
     let modules = [
         ("apps::archives", apps::archives::CLAIMS),
+        ("apps::backups", apps::backups::CLAIMS),
+        ("apps::cargo", apps::cargo::CLAIMS),
         ("apps::databases", apps::databases::CLAIMS),
         ("apps::editors", apps::editors::CLAIMS),
         ("apps::git", apps::git::CLAIMS),
+        ("apps::load", apps::load::CLAIMS),
         ("apps::python", apps::python::CLAIMS),
         ("commands", commands::CLAIMS),
         ("counted", counted::CLAIMS),

@@ -26,7 +26,7 @@ const FORGET: &str = "forget() { find \"$@\" -newermt '-1 hour' -exec touch -h -
 
 /// A live mount, and `$OUT/tree`.
 #[track_caller]
-fn with_tree(kind: &str) -> World {
+pub(crate) fn with_tree(kind: &str) -> World {
     let world = World::mounted();
     let tree = world.outside("tree");
     world.script(include_str!("../scripts/tree.py"), &[tree.to_str().unwrap(), kind]);

@@ -1,9 +1,12 @@
 //! Applications that people trust with their data, each checked by what it reads back, mostly in the next mount.
 
 pub(crate) mod archives;
+pub(crate) mod backups;
+pub(crate) mod cargo;
 pub(crate) mod databases;
 pub(crate) mod editors;
 pub(crate) mod git;
+pub(crate) mod load;
 pub(crate) mod python;
 
 use crate::world::{World, run};
