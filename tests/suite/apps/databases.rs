@@ -1,6 +1,6 @@
 //! Databases: many processes, one file, locks, journals, shared memory maps, and what a killed one leaves.
 
-use crate::apps::python_with;
+use crate::apps::{crash_amid, python_with};
 use crate::world::World;
 
 crate::claims! {
@@ -11,15 +11,19 @@ crate::claims! {
         sqlite_writes_from_many_processes_with_a_write_ahead_log,
         sqlite_keeps_a_database_with_a_journal,
         sqlite_keeps_a_database_with_a_write_ahead_log,
+        sqlite_keeps_what_it_committed_before_a_crash_of_the_node,
+        lmdb_keeps_what_it_committed_before_a_crash_of_the_node,
         lmdb_readers_see_whole_states_while_one_writes,
         lmdb_readers_see_whole_states_while_one_writes_to_the_map,
     ],
 }
 
+const BANK: &str = include_str!("../scripts/bank.py");
+const MAP: &str = include_str!("../scripts/map.py");
+
 /// Works in a bank, kills one that is amid a transaction, and lets the next mount undo that.
 #[track_caller]
 fn bank(mode: &str) {
-    const BANK: &str = include_str!("../scripts/bank.py");
     let world = World::mounted();
     world.script(BANK, &["open", mode, "4", "20"]);
     world.script(BANK, &["check", "4", "20"]);
@@ -84,7 +88,6 @@ fn sqlite_keeps_a_database_with_a_write_ahead_log() {
 
 #[track_caller]
 fn store(writemap: &str) {
-    const MAP: &str = include_str!("../scripts/map.py");
     let world = World::mounted();
     let python = python_with(&world, "lmdb");
     world.script_of(python, MAP, &["work", "60", writemap]);
@@ -101,4 +104,28 @@ fn lmdb_readers_see_whole_states_while_one_writes() {
 
 fn lmdb_readers_see_whole_states_while_one_writes_to_the_map() {
     store("1");
+}
+
+fn lmdb_keeps_what_it_committed_before_a_crash_of_the_node() {
+    let world = World::mounted();
+    let python = python_with(&world, "lmdb");
+    for (writemap, promises) in [("0", 3), ("1", 17), ("0", 40)] {
+        world.sh("rm -rf store");
+        crash_amid(&world, world.command(python).args(["-c", MAP, "promise", writemap]), promises);
+        world.script_of(python, MAP, &["kept"]);
+    }
+    world.jaxfs(&["verify"]).ok();
+}
+
+fn sqlite_keeps_what_it_committed_before_a_crash_of_the_node() {
+    let world = World::mounted();
+    for (mode, promises) in [("delete", 8), ("truncate", 21), ("persist", 13), ("wal", 30), ("delete", 33), ("wal", 5)]
+    {
+        world.sh("rm -f bank.db*");
+        crash_amid(&world, world.command("python3").args(["-c", BANK, "promise", mode]), promises);
+        world.script(BANK, &["kept"]);
+        world.remount();
+        world.script(BANK, &["kept"]);
+    }
+    world.jaxfs(&["verify"]).ok();
 }

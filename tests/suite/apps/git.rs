@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use crate::apps::crash_amid;
 use crate::world::World;
 
 crate::claims! {
@@ -16,6 +17,7 @@ crate::claims! {
         git_finds_nothing_to_look_at_again_after_a_remount,
         a_git_that_is_ended_takes_its_lock_with_it,
         commits_at_once_leave_a_sound_repository,
+        git_finds_a_repository_that_was_after_a_crash_of_the_node,
     ],
 }
 
@@ -263,4 +265,34 @@ fn commits_at_once_leave_a_sound_repository() {
         world.sh("cd repo; git tag | wc -l; git log --oneline side3 | wc -l; cat ../side4/file12"),
         "48\n13\n4 12\n"
     );
+}
+
+/// It does not wait for all of its writes, but what is left is a moment that was: whole, if not the last.
+fn git_finds_a_repository_that_was_after_a_crash_of_the_node() {
+    let world = mounted();
+    world.sh("git init -q repo; cd repo; echo 0 > n; git add .; git commit -qm 0");
+    world.sync();
+    let work = r#"
+        cd repo; n=$(git log --format=%s -1)
+        while n=$((n + 1)); do
+            echo $n > n; seq $n > file$((n % 7)); git add .; git commit -qm $n; git tag tag$n; echo $n >> "$OUT/promised"
+            test $((n % 9)) != 0 || git gc -q
+        done"#;
+    for promises in [5, 12, 25] {
+        let first = world.sh("git -C repo log --format=%s -1").trim().parse::<u32>().unwrap();
+        crash_amid(&world, world.command("bash").args(["-euc", work]), promises);
+        // A git that was ended with its node had no chance to take its locks away.
+        world.sh("cd repo; find .git -name '*.lock' -delete; rm -f .git/gc.pid; git fsck --full --strict 2>&1; git reset -q --hard");
+        let last = world
+            .sh("cd repo; test \"$(cat n)\" = \"$(git log --format=%s -1)\"; cat n")
+            .trim()
+            .parse::<u32>()
+            .unwrap();
+        assert!(last >= first, "{last} after {first}");
+        let commits =
+            world.sh("git -C repo log --format=%s").lines().map(|n| n.parse::<u32>().unwrap()).collect::<Vec<_>>();
+        assert!(commits.into_iter().eq((0..=last).rev()), "a commit is missing");
+    }
+    the_next_mount_has_all_of(&world, "repo");
+    world.jaxfs(&["verify"]).ok();
 }

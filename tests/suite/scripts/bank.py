@@ -2,7 +2,9 @@
 
     bank.py open MODE WRITERS MOVES     makes the bank and works in it
     bank.py die MODE                    leaves a transaction that is half on the disk
+    bank.py promise MODE                makes moves without end, and writes to $OUT/promised after each commit
     bank.py check WRITERS MOVES         looks at every row
+    bank.py kept                        looks whether every move that was promised is there
 
 Whoever looks, at whatever moment, finds the same sum.
 """
@@ -41,13 +43,17 @@ def look(done):
     while not done.is_set():
         assert total(bank) == ACCOUNTS * EACH
 
-def work(mode, writers, moves):
+def make(mode):
     bank = connect()
     assert bank.execute(f"pragma journal_mode={mode}").fetchone()[0] == mode
+    bank.execute("pragma synchronous=extra")  # the directory, too, when a journal is removed
     bank.execute("create table account (id integer primary key, amount integer)")
     bank.execute("create table log (who integer, n integer, slip blob, primary key (who, n))")
     bank.executemany("insert into account values (?, ?)", [(id, EACH) for id in range(ACCOUNTS)])
-    bank.close()
+    return bank
+
+def work(mode, writers, moves):
+    make(mode).close()
     done = fork.Event()
     reader = fork.Process(target=look, args=(done,))
     all = [fork.Process(target=move, args=(who, moves)) for who in range(writers)]
@@ -70,6 +76,27 @@ def die(mode):
     assert wal or open("bank.db", "rb").read() != before
     assert os.path.getsize("bank.db-wal" if wal else "bank.db-journal") > 100_000
 
+def promise(mode):
+    bank, dice, promised = make(mode), random.Random(0), open(os.environ["OUT"] + "/promised", "w")
+    for n in range(10**9):
+        bank.execute("begin immediate")
+        a, b, amount = dice.randrange(ACCOUNTS), dice.randrange(ACCOUNTS), dice.randrange(90)
+        bank.execute("update account set amount = amount - ? where id = ?", (amount, a))
+        bank.execute("update account set amount = amount + ? where id = ?", (amount, b))
+        bank.execute("insert into log values (0, ?, ?)", (n, slip(0, n)))
+        bank.execute("commit")
+        promised.write(f"{n}\n"); promised.flush()
+
+def kept():
+    promised = len(open(os.environ["OUT"] + "/promised").read().splitlines())
+    bank = connect()
+    assert bank.execute("pragma integrity_check").fetchall() == [("ok",)]
+    assert total(bank) == ACCOUNTS * EACH
+    log = bank.execute("select * from log order by n").fetchall()
+    # One more may be on the disk than it had time to promise.
+    assert len(log) in (promised, promised + 1), (len(log), promised)
+    assert log == [(0, n, slip(0, n)) for n in range(len(log))]
+
 def check(writers, moves):
     bank = connect()
     assert bank.execute("pragma integrity_check").fetchall() == [("ok",)]
@@ -86,4 +113,4 @@ def check(writers, moves):
     assert [amount for amount, in bank.execute("select amount from account order by id")] == amounts
 
 verb, *rest = sys.argv[1:]
-{"open": work, "die": die, "check": check}[verb](*[int(one) if one.isdigit() else one for one in rest])
+{"open": work, "die": die, "promise": promise, "check": check, "kept": kept}[verb](*[int(one) if one.isdigit() else one for one in rest])

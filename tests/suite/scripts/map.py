@@ -2,8 +2,10 @@
 
     map.py work GENERATIONS WRITEMAP
     map.py check GENERATIONS
+    map.py promise WRITEMAP             writes without end, and to $OUT/promised after each commit
+    map.py kept                         looks whether the last generation that was promised is there
 """
-import hashlib, lmdb, multiprocessing, sys
+import hashlib, lmdb, multiprocessing, os, sys
 
 KEYS, READERS = 150, 3
 fork = multiprocessing.get_context("fork")
@@ -33,7 +35,7 @@ def read(last):
             assert now >= seen and state(transaction) == now
             seen = now
 
-def write(last, writemap):
+def write(last, writemap, done=lambda generation: None):
     store = connect(writemap=writemap)
     for generation in range(1, last + 1):
         for keep in [False, True] if generation % 4 == 0 else [True]:
@@ -43,6 +45,7 @@ def write(last, writemap):
                 else: transaction.delete(b"%d" % key)
             transaction.put(b"generation", str(generation).encode())
             transaction.commit() if keep else transaction.abort()
+        done(generation)
 
 def work(last, writemap):
     all = [fork.Process(target=read, args=(last,)) for _ in range(READERS)]
@@ -58,5 +61,14 @@ def check(last):
     write(last + 1, False)
     with store.begin() as transaction: assert state(transaction) == last + 1
 
+def promise(writemap):
+    promised = open(os.environ["OUT"] + "/promised", "w")
+    write(10**9, bool(writemap), lambda generation: (promised.write(f"{generation}\n"), promised.flush()))
+
+def kept():
+    promised = len(open(os.environ["OUT"] + "/promised").read().splitlines())
+    store = connect()
+    with store.begin() as transaction: assert state(transaction) in (promised, promised + 1)
+
 verb, *rest = sys.argv[1:]
-{"work": work, "check": check}[verb](*map(int, rest))
+{"work": work, "check": check, "promise": promise, "kept": kept}[verb](*map(int, rest))
