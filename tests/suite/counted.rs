@@ -34,18 +34,23 @@ fn an_untar_of_five_thousand_files_makes_at_most_twenty_manifests() {
     assert!((1..=20).contains(&made), "{made} manifests");
 }
 
+/// The manifests that a save makes, in a bucket where nothing else happens.
+#[track_caller]
+pub(crate) fn manifests_of(world: &World, save: impl Fn(&World)) -> usize {
+    let before = world.log().len();
+    save(world);
+    wait_for("it is published by itself", SOON, || world.log().len() > before);
+    world.sync(); // what was not part of it
+    world.log().len() - before
+}
+
 /// Saves in a bucket where nothing happened for a while, and counts the manifests. A machine that stops us between two
 /// requests for longer than a save is waited for makes two of one, so one of a few attempts is enough.
 #[track_caller]
 fn makes_one_manifest(save: impl Fn(&World)) {
     let mut made = Vec::new();
     for _ in 0..5 {
-        let world = World::mounted();
-        let before = world.log().len();
-        save(&world);
-        wait_for("it is published by itself", SOON, || world.log().len() > before);
-        world.sync(); // what was not part of it
-        made.push(world.log().len() - before);
+        made.push(manifests_of(&World::mounted(), &save));
         if made.last() == Some(&1) {
             return;
         }

@@ -17,7 +17,7 @@ crate::claims! {
 
 /// Kills the node, and mounts again over what it left.
 #[track_caller]
-fn crash(world: &World) {
+pub(crate) fn crash(world: &World) {
     world.kill_node();
     assert!(world.is_mounted(), "a dead mount is left");
     let said = world.try_mount(&[]);

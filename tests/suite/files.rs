@@ -431,10 +431,7 @@ fn readers_and_writers_at_once_see_whole_writes() {
 
 fn small_reads_at_random_never_see_old_bytes() {
     let world = World::mounted();
-    world.python(&format!(
-        "import sys\nsys.argv = ['', 'file', '6']\n{}",
-        include_str!("scripts/read_while_written.py")
-    ));
+    world.script(include_str!("scripts/read_while_written.py"), &["file", "6"]);
 }
 
 fn a_write_by_another_user_drops_set_id_bits() {

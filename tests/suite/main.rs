@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod acl;
+mod apps;
 mod commands;
 mod counted;
 mod crash;
@@ -19,6 +20,7 @@ mod mounting;
 mod pjdfstest;
 mod secrecy;
 mod tools;
+mod walk;
 mod world;
 
 use std::process::ExitCode;
@@ -34,8 +36,8 @@ pub(crate) enum Needs {
     Mount,
     /// A mount by root: other owners, device nodes.
     Root,
-    /// A mount, and vim, which not every machine has to have.
-    Vim,
+    /// A mount, and a program that not every machine has to have.
+    Program(&'static str),
     /// A mount, and no other test beside it, since it counts what depends on time.
     MountAlone,
     /// A mount, and fsx.
@@ -50,7 +52,7 @@ impl Needs {
         match self {
             Self::Fsx => Some("fsx"),
             Self::Pjdfstest => Some("pjdfstest"),
-            Self::Nothing | Self::Mount | Self::Root | Self::Vim | Self::MountAlone => None,
+            Self::Nothing | Self::Mount | Self::Root | Self::Program(_) | Self::MountAlone => None,
         }
     }
 }
@@ -60,9 +62,12 @@ pub(crate) type Claim = (&'static str, Needs, fn());
 
 /// Lists functions as claims, each group with what it needs.
 macro_rules! claims {
-    ($($needs:ident: [$($name:ident),* $(,)?]),* $(,)?) => {
-        pub(crate) const CLAIMS: &[crate::Claim] =
-            &[$($((stringify!($name), crate::Needs::$needs, $name as fn())),*),*];
+    (@ $needs:expr, $($name:ident)*) => {
+        &[$((stringify!($name), $needs, $name as fn())),*]
+    };
+    ($($needs:ident $(($program:literal))?: [$($name:ident),* $(,)?]),* $(,)?) => {
+        pub(crate) const CLAIMS: &[&[crate::Claim]] =
+            &[$(crate::claims!(@ crate::Needs::$needs $(($program))?, $($name)*)),*];
     };
 }
 pub(crate) use claims;
@@ -73,6 +78,14 @@ fn main() -> ExitCode {
     let args = Arguments::from_args();
     let modules = [
         ("acl", acl::CLAIMS),
+        ("apps::archives", apps::archives::CLAIMS),
+        ("apps::backups", apps::backups::CLAIMS),
+        ("apps::cargo", apps::cargo::CLAIMS),
+        ("apps::databases", apps::databases::CLAIMS),
+        ("apps::editors", apps::editors::CLAIMS),
+        ("apps::git", apps::git::CLAIMS),
+        ("apps::load", apps::load::CLAIMS),
+        ("apps::python", apps::python::CLAIMS),
         ("commands", commands::CLAIMS),
         ("counted", counted::CLAIMS),
         ("crash", crash::CLAIMS),
@@ -91,10 +104,10 @@ fn main() -> ExitCode {
     let must_have_tools = std::env::var_os("CI").is_some();
     let mut trials = Vec::new();
     for (module, claims) in modules {
-        for &(name, needs, test) in claims {
+        for &(name, needs, test) in claims.iter().copied().flatten() {
             let missing = match needs {
                 Needs::Nothing => None,
-                Needs::Vim if !world::is_installed("vim") => Some("vim is not installed".to_owned()),
+                Needs::Program(program) if !world::is_installed(program) => Some(format!("{program} is not installed")),
                 Needs::Root | Needs::Pjdfstest if !root => Some("needs root".to_owned()),
                 _ => fuse.clone(),
             };

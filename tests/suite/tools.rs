@@ -6,20 +6,12 @@ crate::claims! {
     Mount: [
         cp_mv_and_rm_do_what_they_say,
         a_directory_moves_with_all_below_it,
-        rsync_updates_in_place_and_deletes,
-        an_editors_save_replaces_the_file,
-        git_works_through_a_repository_s_life,
-        git_clones_by_hard_links,
-        sqlite_keeps_a_database_with_a_journal,
-        sqlite_keeps_a_database_with_a_write_ahead_log,
-        a_tar_of_the_mount_is_made_and_unpacked,
         file_locks_are_kept,
         find_and_du_see_the_whole_tree,
         programs_run_and_pipes_and_sockets_connect,
         work_of_many_while_it_is_published_ends_as_on_a_disk,
         a_deep_tree_is_made_moved_and_removed,
     ],
-    Vim: [vim_saves],
 }
 
 fn cp_mv_and_rm_do_what_they_say() {
@@ -47,112 +39,6 @@ fn a_directory_moves_with_all_below_it() {
     world.remount();
     assert_eq!(world.sh("cat x/b/c/f; ls a; stat -c %h a x"), "deep\n2\n3\n");
     assert!(world.stored() - before < 64 << 10);
-}
-
-fn rsync_updates_in_place_and_deletes() {
-    let world = World::mounted();
-    world.sh(
-        "mkdir \"$OUT/from\"; cd \"$OUT/from\"; head -c 600000 /dev/urandom > data; echo gone > gone; mkdir d; echo x > d/x; \
-         rsync -a --inplace ./ \"$OUT/Bucket/\"; cmp data \"$OUT/Bucket/data\"; \
-         printf changed | dd of=data bs=1 seek=300000 conv=notrunc status=none; touch -d '2020-01-01' data; rm gone; \
-         echo y > d/y; rsync -a --inplace --no-whole-file --delete --checksum ./ \"$OUT/Bucket/\"",
-    );
-    world.remount();
-    assert_eq!(world.sh("diff -r \"$OUT/from\" .; rsync -an --delete -i \"$OUT/from/\" ./"), "");
-}
-
-fn an_editors_save_replaces_the_file() {
-    let world = World::mounted();
-    world.python(
-        "import os\n\
-         for text in ['one', 'two', 'three']:\n\
-         \x20   fd = os.open('.note.swp', os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)\n\
-         \x20   os.write(fd, text.encode()); os.fsync(fd); os.close(fd)\n\
-         \x20   os.rename('.note.swp', 'note')\n\
-         \x20   here = os.open('.', os.O_RDONLY); os.fsync(here); os.close(here)\n\
-         \x20   assert open('note').read() == text\n\
-         os.rename('note', 'note~'); open('note', 'w').write('four')",
-    );
-    world.remount();
-    assert_eq!(world.sh("cat note note~; ls -A"), "fourthreenote\nnote~\n");
-}
-
-fn vim_saves() {
-    let world = World::mounted();
-    world.sh("echo first > note; vim -es -u NONE -c '1s/$/ second/' -c 'wq' note");
-    world.remount();
-    assert_eq!(world.sh("cat note; ls -A"), "first second\nnote\n");
-}
-
-const GIT: &str = "export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b; ";
-
-fn git_works_through_a_repository_s_life() {
-    let world = World::mounted();
-    world.sh(&format!(
-        "{GIT} git init -q -b main repo; cd repo; for i in $(seq 60); do echo $i > file$i; done; git add .; \
-         git commit -qm one; test -z \"$(git status --porcelain)\"; echo more >> file1; git mv file2 renamed; \
-         git commit -qam two; git checkout -q -b side HEAD~1; echo side > side; git add side; git commit -qm side; \
-         git checkout -q main; git merge -q side -m merged; git gc -q; git fsck --strict 2>&1; \
-         test -z \"$(git status --porcelain)\"; git stash list"
-    ));
-    world.remount();
-    let script = "cd repo; git -c safe.directory='*' status --porcelain; git -c safe.directory='*' fsck --strict 2>&1; \
-                  git -c safe.directory='*' log --oneline | wc -l";
-    assert_eq!(world.sh(script).trim(), "4");
-}
-
-fn git_clones_by_hard_links() {
-    let world = World::mounted();
-    world.sh(&format!(
-        "{GIT} git init -q -b main repo; cd repo; head -c 200000 /dev/urandom > data; git add .; git commit -qm one; cd ..; \
-         git clone -q --local repo clone; cmp repo/data clone/data; rm -rf repo; git -C clone fsck --strict 2>&1"
-    ));
-    world.remount();
-    world.sh("git -c safe.directory='*' -C clone fsck --strict 2>&1; test -z \"$(git -c safe.directory='*' -C clone status --porcelain)\"");
-    world.jaxfs(&["verify"]).ok();
-}
-
-#[track_caller]
-fn sqlite(mode: &str) {
-    let world = World::mounted();
-    world.python(&format!(
-        "import sqlite3\n\
-         base = sqlite3.connect('data.db', isolation_level=None)\n\
-         assert base.execute('pragma journal_mode={mode}').fetchone()[0] == '{mode}'\n\
-         base.execute('create table t (k integer primary key, v text)')\n\
-         other = sqlite3.connect('data.db', isolation_level=None)\n\
-         for round in range(20):\n\
-         \x20   base.execute('begin immediate')\n\
-         \x20   base.executemany('insert into t (v) values (?)', [('x' * round * 10,) for _ in range(50)])\n\
-         \x20   base.execute('rollback' if round % 5 == 4 else 'commit')\n\
-         \x20   rows = other.execute('select count(*) from t').fetchone()[0]\n\
-         \x20   assert rows == 50 * (round + 1 - (round + 1) // 5), (round, rows)\n\
-         other.execute('delete from t where k % 3 = 0')\n\
-         assert base.execute('pragma integrity_check').fetchone()[0] == 'ok'\n\
-         base.execute('vacuum')\n\
-         print(base.execute('select count(*) from t').fetchone()[0])"
-    ));
-    world.remount();
-    let check = "import sqlite3\n\
-                 base = sqlite3.connect('data.db')\n\
-                 print(base.execute('pragma integrity_check').fetchone()[0], base.execute('select count(*) from t').fetchone()[0])";
-    assert_eq!(world.python(check).trim(), "ok 534");
-}
-
-fn sqlite_keeps_a_database_with_a_journal() {
-    sqlite("delete");
-}
-
-fn sqlite_keeps_a_database_with_a_write_ahead_log() {
-    sqlite("wal");
-}
-
-fn a_tar_of_the_mount_is_made_and_unpacked() {
-    let world = World::mounted();
-    world.sh("mkdir d; echo 1 > d/1; ln d/1 d/2; ln -s 1 d/3; truncate -s 1M d/sparse; tar -cf t.tar d; mkdir u; \
-         tar -xpf t.tar -C u; diff -r d u/d; test \"$(stat -c %h u/d/1)\" = 2");
-    world.remount();
-    world.sh("tar -df t.tar; diff -r d u/d");
 }
 
 fn file_locks_are_kept() {

@@ -249,6 +249,18 @@ impl World {
         run(self.command("python3").args(["-c", script]).current_dir(&self.dir)).ok()
     }
 
+    /// Runs a longer script of Python, one of those below `scripts`, with arguments.
+    #[track_caller]
+    pub(crate) fn script(&self, script: &str, args: &[&str]) -> String {
+        self.script_of("python3", script, args)
+    }
+
+    /// As [`World::script`], by a Python that has what the script needs.
+    #[track_caller]
+    pub(crate) fn script_of(&self, python: &str, script: &str, args: &[&str]) -> String {
+        run(self.command(python).args(["-c", script]).args(args).current_dir(&self.dir)).ok()
+    }
+
     /// A command that knows the home, and nothing of the machine's own settings.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
