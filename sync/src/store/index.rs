@@ -2,18 +2,26 @@
 //!
 //! redb panics on some damaged files (an open without a full check trusts what it reads), so that every call goes
 //! through [`guard`], which turns a panic into an error. After an I/O error redb refuses everything until it is opened
-//! again, which [`Index::commit`] does by itself: a full disk must not take the store with it.
+//! again. The next call does that, and what it opens depends on what failed:
+//!
+//! - A write: the same file. What was written is still to be synced, and the next sync says how that went.
+//! - A sync: the file can be read, but nothing more can be built on it, because the system marks pages clean that it
+//!   could not write: a later transaction would be synced without those it stands on. So the file is copied, the copy synced,
+//!   every page of it checked, and the number of the last commit compared with what was reported. Only then does
+//!   the copy take the file's place. Until that succeeds the old one is only read.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::ops::RangeFrom;
-use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
+use super::backend::{Doubt, IndexFile, ReadOnly};
+use super::disk::{Disk, Open};
 use super::pack::{End, Place};
 use super::{Commit, StoreError, VERSION};
 use crate::limits;
@@ -27,25 +35,40 @@ const MANIFESTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("manifes
 const MANIFEST_NUMBERS: TableDefinition<'_, [u8; LINK_BYTES], u64> = TableDefinition::new("manifest numbers");
 /// Named values.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
-/// The store's own: "version", "segment" and "end" (see [`End`]).
+/// The store's own: "version", "segment" and "end" (see [`End`]), and "commits", how many there were.
 const STATE: TableDefinition<'_, &str, u64> = TableDefinition::new("state");
 
 /// How many manifests one read transaction gives.
 const MANIFESTS_AT_ONCE: usize = 256;
+/// How many blocks one read transaction gives.
+const BLOCKS_AT_ONCE: usize = 4_096;
 
 pub(super) struct Index {
+    disk: Disk,
     path: PathBuf,
+    opened: RwLock<Opened>,
+    /// redb has to be opened again before it is of use.
+    broken: AtomicBool,
+    /// The number of the last commit that was reported as done.
+    reported: AtomicU64,
+}
+
+struct Opened {
     /// None only if it could not be opened again after an error.
-    db: RwLock<Option<Database>>,
+    db: Option<Database>,
+    file: IndexFile,
+    /// What is written stays in memory: a sync of the file failed, and it could not be renewed yet.
+    read_only: bool,
 }
 
 impl Index {
-    pub(super) fn create(path: PathBuf) -> Result<Self, StoreError> {
-        // Made here, so that its mode is ours from the beginning.
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        file.map_err(|source| StoreError::io("create", &path, source))?;
-        let db = guard(&path, || Ok(builder().create(&path)?))?;
-        let index = Self { path, db: RwLock::new(Some(db)) };
+    /// Makes an empty index where none is.
+    pub(super) fn create(disk: &Disk, path: PathBuf, doubt: Doubt) -> Result<Self, StoreError> {
+        let file = disk.open(&path, Open::Create).map_err(|source| StoreError::io("create", &path, source))?;
+        if file.len().map_err(|source| StoreError::io("look at", &path, source))? > 0 {
+            return Err(StoreError::io("create", &path, io::ErrorKind::AlreadyExists.into()));
+        }
+        let index = Self::start(disk, path, IndexFile::new(Arc::new(file), doubt))?;
         index.write(|transaction| {
             transaction.open_table(BLOCKS)?;
             transaction.open_table(MANIFESTS)?;
@@ -57,16 +80,21 @@ impl Index {
         Ok(index)
     }
 
-    pub(super) fn open(path: PathBuf) -> Result<Self, StoreError> {
-        let db = guard(&path, || Ok(builder().open(&path)?))?;
-        let index = Self { path, db: RwLock::new(Some(db)) };
-        let version = index.read(|transaction| {
+    pub(super) fn open(disk: &Disk, path: PathBuf, doubt: Doubt) -> Result<Self, StoreError> {
+        let file = disk.open(&path, Open::Write).map_err(|source| StoreError::io("open", &path, source))?;
+        if file.len().map_err(|source| StoreError::io("look at", &path, source))? == 0 {
+            return Err(StoreError::damaged(format!("{} is empty", path.display())));
+        }
+        let index = Self::start(disk, path, IndexFile::new(Arc::new(file), doubt))?;
+        let (version, commits) = index.read(|transaction| {
             transaction.open_table(BLOCKS)?;
             transaction.open_table(MANIFESTS)?;
             transaction.open_table(MANIFEST_NUMBERS)?;
             transaction.open_table(META)?;
-            Ok(transaction.open_table(STATE)?.get("version")?.map(|version| version.value()))
+            let version = transaction.open_table(STATE)?.get("version")?.map(|version| version.value());
+            Ok((version, commits(transaction)?))
         })?;
+        index.reported.store(commits, Ordering::Release);
         match version.map(u32::try_from) {
             Some(Ok(VERSION)) => Ok(index),
             Some(Ok(version)) => Err(StoreError::Version { path: index.path.clone(), version }),
@@ -74,8 +102,18 @@ impl Index {
         }
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    fn start(disk: &Disk, path: PathBuf, file: IndexFile) -> Result<Self, StoreError> {
+        let opened = RwLock::new(Opened { db: None, file, read_only: false });
+        let (broken, reported) = (AtomicBool::new(true), AtomicU64::new(0));
+        let index = Self { disk: disk.clone(), path, opened, broken, reported };
+        index.mend()?;
+        Ok(index)
+    }
+
+    /// Bytes of its file.
+    pub(super) fn bytes(&self) -> Result<u64, StoreError> {
+        let bytes = self.opened.read().file.file.len();
+        bytes.map_err(|source| StoreError::io("look at", &self.path, source))
     }
 
     /// Up to where the segments were filled at the last commit.
@@ -100,17 +138,22 @@ impl Index {
         self.read(|transaction| Ok(transaction.open_table(BLOCKS)?.len()?))
     }
 
-    pub(super) fn for_each_block(&self, visit: &mut dyn FnMut(Link, u32)) -> Result<(), StoreError> {
-        self.read(|transaction| {
-            for row in transaction.open_table(BLOCKS)?.iter()? {
+    /// Some blocks behind the one that `after` names, which becomes the last of them. None are left if it gives none.
+    pub(super) fn blocks_after(&self, after: &mut Option<Link>) -> Result<Vec<(Link, Place)>, StoreError> {
+        let from = after.map_or([0; 33], |link| key(&link));
+        let rows = self.read(|transaction| {
+            let mut rows = Vec::new();
+            for row in transaction.open_table(BLOCKS)?.range(from..)?.take(BLOCKS_AT_ONCE + 1) {
                 let (key, value) = row?;
-                match link(key.value()) {
-                    Some(link) => visit(link, place(value.value()).len),
-                    None => return Err(redb::Error::Corrupted("a block of an unknown codec".into())),
-                }
+                rows.push((key.value(), place(value.value())));
             }
-            Ok(())
-        })
+            Ok(rows)
+        })?;
+        let rows = rows.into_iter().filter(|(key, _)| after.is_none() || *key != from);
+        let named = rows.map(|(key, place)| Some((link(key)?, place))).collect::<Option<Vec<_>>>();
+        let named = named.ok_or_else(|| self.damaged("has a block of an unknown codec"))?;
+        *after = named.last().map(|(link, _)| *link).or(*after);
+        Ok(named)
     }
 
     pub(super) fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -149,7 +192,8 @@ impl Index {
         Ok((link, bytes.to_vec()))
     }
 
-    /// Everything in one durable transaction. After an error nothing of it is there, and the index can be used again.
+    /// Everything in one durable transaction. After an error it is not known whether it is there, and the same can be
+    /// committed again.
     pub(super) fn commit<'a>(
         &self,
         end: End,
@@ -159,7 +203,7 @@ impl Index {
         // In the order of the table: digests are random, and a page is then written once.
         let mut blocks: Vec<_> = blocks.map(|(link, place)| (key(link), value(place))).collect();
         blocks.sort_unstable();
-        let result = self.write(|transaction| {
+        self.write(|transaction| {
             let mut table = transaction.open_table(BLOCKS)?;
             for (key, value) in &blocks {
                 table.insert(key, value)?;
@@ -185,37 +229,107 @@ impl Index {
                 }
             }
             Ok(())
-        });
-        if result.is_err() {
-            self.reopen();
+        })
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        self.mend()?;
+        let opened = self.opened.read();
+        let db = opened.db.as_ref().ok_or_else(|| self.closed())?;
+        let result = guard(&self.path, || read(&db.begin_read()?));
+        // Damage is where it is, however often the file is opened.
+        if matches!(result, Err(StoreError::Io { .. } | StoreError::Full(_))) {
+            self.broken.store(true, Ordering::Release);
         }
         result
     }
 
-    fn reopen(&self) {
-        let mut db = self.db.write();
-        // Closed before it is opened, since it holds a lock on the file. Its last words may fail: they are only a
-        // shortcut for the next start.
-        let old = db.take();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(old)));
-        *db = guard(&self.path, || Ok(builder().open(&self.path)?)).ok();
-    }
-
-    fn read<T>(&self, read: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        let db = self.db.read();
-        let db = db.as_ref().ok_or_else(|| self.closed())?;
-        guard(&self.path, || read(&db.begin_read()?))
-    }
-
+    /// One durable transaction, with a number.
     fn write(&self, write: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>) -> Result<(), StoreError> {
-        let db = self.db.read();
-        let db = db.as_ref().ok_or_else(|| self.closed())?;
-        guard(&self.path, || {
-            // Not redb's quick repair, which makes each commit slower: see the README.
-            let transaction = db.begin_write()?;
-            write(&transaction)?;
-            Ok(transaction.commit()?)
-        })
+        self.mend()?;
+        if self.opened.read().read_only {
+            self.renew()?;
+        }
+        let number = self.reported.load(Ordering::Acquire) + 1;
+        let written = {
+            let opened = self.opened.read();
+            let db = opened.db.as_ref().ok_or_else(|| self.closed())?;
+            guard(&self.path, || {
+                // Not redb's quick repair, which makes each commit slower: see the README.
+                let transaction = db.begin_write()?;
+                transaction.open_table(STATE)?.insert("commits", number)?;
+                write(&transaction)?;
+                Ok(transaction.commit()?)
+            })
+        };
+        if written.is_ok() {
+            self.reported.store(number, Ordering::Release);
+        } else {
+            self.broken.store(true, Ordering::Release);
+            // At once, so that a reader does not have to.
+            self.mend().unwrap_or_else(|error| tracing::error!(%error, "the index can not be opened again"));
+        }
+        written
+    }
+
+    /// Opens redb, at first and after an error.
+    fn mend(&self) -> Result<(), StoreError> {
+        if !self.broken.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut opened = self.opened.write();
+        if !self.broken.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        close(opened.db.take());
+        if !opened.read_only && !opened.file.is_doubtful() {
+            let db = guard(&self.path, || Ok(builder().create_with_backend(opened.file.clone())?));
+            // What an open writes is synced, which may fail in turn.
+            if db.is_ok() || !opened.file.is_doubtful() {
+                opened.db = Some(db?);
+                self.broken.store(false, Ordering::Release);
+                return Ok(());
+            }
+        }
+        if let Err(error) = self.replace(&mut opened) {
+            tracing::error!(%error, "the index is only read until a copy of it is on the disk");
+            let file = ReadOnly::new(opened.file.file.clone());
+            let file = file.map_err(|source| StoreError::io("look at", &self.path, source))?;
+            opened.db = Some(guard(&self.path, || Ok(builder().create_with_backend(file)?))?);
+            opened.read_only = true;
+        }
+        self.broken.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Puts a copy in the place of a file that can only be read.
+    fn renew(&self) -> Result<(), StoreError> {
+        let mut opened = self.opened.write();
+        if opened.read_only { self.replace(&mut opened) } else { Ok(()) }
+    }
+
+    fn replace(&self, opened: &mut Opened) -> Result<(), StoreError> {
+        let path = self.path.with_extension("new");
+        let copy = self.disk.open(&path, Open::Anew).and_then(|file| opened.file.copy(file));
+        let copy = copy.map_err(|source| StoreError::io("copy the index to", &path, source))?;
+        let db = guard(&path, || Ok(builder().set_check_integrity_on_open(true).create_with_backend(copy.clone())?))?;
+        let number = guard(&path, || commits(&db.begin_read()?))?;
+        if number < self.reported.load(Ordering::Acquire) {
+            close(Some(db));
+            return Err(self.damaged("has lost what was committed"));
+        }
+        let renamed = self.disk.rename(&path, &self.path).and_then(|()| match self.path.parent() {
+            Some(dir) => self.disk.sync_dir(dir),
+            None => Ok(()),
+        });
+        if let Err(source) = renamed {
+            close(Some(db));
+            return Err(StoreError::io("replace", &self.path, source));
+        }
+        close(opened.db.take());
+        *opened = Opened { db: Some(db), file: copy, read_only: false };
+        self.reported.store(number, Ordering::Release);
+        Ok(())
     }
 
     fn closed(&self) -> StoreError {
@@ -230,9 +344,17 @@ impl Index {
 
 impl Drop for Index {
     fn drop(&mut self) {
-        let db = self.db.get_mut().take();
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+        close(self.opened.get_mut().db.take());
     }
+}
+
+/// Its last words may fail: they are only a shortcut for the next start.
+fn close(db: Option<Database>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+}
+
+fn commits(transaction: &redb::ReadTransaction) -> Result<u64, redb::Error> {
+    Ok(transaction.open_table(STATE)?.get("commits")?.map_or(0, |commits| commits.value()))
 }
 
 fn builder() -> redb::Builder {

@@ -7,20 +7,23 @@
 //!
 //! Never here: keys, and the question whether the bytes of a block are what its link names (opening a block asks it).
 
+mod backend;
+#[cfg(test)]
+mod crash;
+pub mod disk;
 mod error;
 mod index;
 mod pack;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
-use std::fs::{self, DirBuilder};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use backend::Doubt;
+use disk::{Disk, Open};
 pub use error::StoreError;
 use index::Index;
 use pack::{End, Place, Reader, Writer};
@@ -31,6 +34,21 @@ use crate::link::Link;
 
 /// The version of the store's layout on disk.
 pub const VERSION: u32 = 0;
+
+/// Where a store is, and how it is laid out there.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// On which disk.
+    pub disk: Disk,
+    /// The largest segment, at most [`limits::SEGMENT_BYTES`]. A block that is larger has one of its own.
+    pub segment_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { disk: Disk::Real, segment_bytes: limits::SEGMENT_BYTES }
+    }
+}
 
 /// What becomes durable together with the blocks that were put before it.
 #[derive(Debug, Default)]
@@ -59,18 +77,25 @@ pub struct Stats {
 /// Locks, in this order: `commit`, `writer`, `pending`. `commit` is held while the disk syncs; the other two only for
 /// memory and, `writer`, for copying a block into the page cache.
 pub struct Store {
+    disk: Disk,
     packs: PathBuf,
     index: Index,
     reader: Reader,
-    commit: Mutex<()>,
+    commit: Mutex<Failed>,
     writer: Mutex<Writer>,
     pending: RwLock<Pending>,
     /// How many commits there were: a block that was not in the index may be now.
     commits: AtomicU64,
-    /// A sync failed, so that what was written before it may be lost whatever a later sync says.
-    failed: AtomicBool,
     put_blocks: AtomicU64,
     put_bytes: AtomicU64,
+    /// Nobody else opens the store while this is.
+    _lock: Arc<disk::File>,
+}
+
+/// Segments of which a sync failed: what was written to them since the sync before may be lost whatever a later sync says.
+#[derive(Default)]
+struct Failed {
+    segments: HashSet<u32>,
 }
 
 /// Blocks that are not in the index yet.
@@ -80,6 +105,8 @@ struct Pending {
     open: HashMap<Link, Place>,
     /// On their way into the index.
     closing: Arc<HashMap<Link, Place>>,
+    /// Put, and lost by a failed sync before they were durable.
+    lost: HashSet<Link>,
 }
 
 impl Pending {
@@ -91,34 +118,47 @@ impl Pending {
 impl Store {
     /// Makes an empty store in `dir`, which is made if need be, and must not have one. Durable on return.
     pub fn create(dir: &Path) -> Result<Self, StoreError> {
-        let packs = dir.join("packs");
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&packs);
-        made.map_err(|source| StoreError::io("create", &packs, source))?;
-        let index = Index::create(dir.join("db.redb"))?;
-        pack::sync_dir(&packs)?;
-        pack::sync_dir(dir)?;
-        Self::start(packs, index)
+        Self::create_with(&Settings::default(), dir)
+    }
+
+    /// [`Store::create`], elsewhere than on this machine's disk, or with other sizes.
+    pub fn create_with(settings: &Settings, dir: &Path) -> Result<Self, StoreError> {
+        let (disk, packs) = (&settings.disk, dir.join("packs"));
+        disk.create_dir(&packs).map_err(|source| StoreError::io("create", &packs, source))?;
+        let lock = lock(disk, dir)?;
+        let index = Index::create(disk, dir.join("db.redb"), doubt(&lock, dir)?)?;
+        pack::sync_dir(disk, &packs)?;
+        pack::sync_dir(disk, dir)?;
+        Self::start(settings, packs, index, lock)
     }
 
     /// Opens the store in `dir`. O(1), whatever is in it; after a crash O(index), some 0.4 s for a million blocks. What was
     /// never committed is dropped.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        Self::start(dir.join("packs"), Index::open(dir.join("db.redb"))?)
+        Self::open_with(&Settings::default(), dir)
     }
 
-    fn start(packs: PathBuf, index: Index) -> Result<Self, StoreError> {
-        let writer = Writer::open(packs.clone(), index.end()?)?;
+    /// [`Store::open`], elsewhere than on this machine's disk, or with other sizes.
+    pub fn open_with(settings: &Settings, dir: &Path) -> Result<Self, StoreError> {
+        let lock = lock(&settings.disk, dir)?;
+        let index = Index::open(&settings.disk, dir.join("db.redb"), doubt(&lock, dir)?)?;
+        Self::start(settings, dir.join("packs"), index, lock)
+    }
+
+    fn start(settings: &Settings, packs: PathBuf, index: Index, lock: Arc<disk::File>) -> Result<Self, StoreError> {
+        let writer = Writer::open(settings, packs.clone(), index.end()?)?;
         Ok(Self {
-            reader: Reader::new(packs.clone()),
+            disk: settings.disk.clone(),
+            reader: Reader::new(settings.disk.clone(), packs.clone()),
             packs,
             index,
-            commit: Mutex::new(()),
+            commit: Mutex::default(),
             writer: Mutex::new(writer),
             pending: RwLock::default(),
             commits: AtomicU64::new(0),
-            failed: AtomicBool::new(false),
             put_blocks: AtomicU64::new(0),
             put_bytes: AtomicU64::new(0),
+            _lock: lock,
         })
     }
 
@@ -143,7 +183,6 @@ impl Store {
         if self.contains(link)? {
             return Ok(false);
         }
-        self.check()?;
         let mut writer = self.writer.lock();
         // Another thread may have put it meanwhile, and may even have committed it.
         let put_meanwhile = self.pending.read().place(link).is_some();
@@ -151,35 +190,47 @@ impl Store {
             return Ok(false);
         }
         let place = writer.append(link, bytes)?;
-        self.pending.write().open.insert(*link, place);
+        let mut pending = self.pending.write();
+        pending.open.insert(*link, place);
+        pending.lost.remove(link);
+        drop(pending);
         self.put_blocks.fetch_add(1, Ordering::Relaxed);
         self.put_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(true)
     }
 
-    /// Makes everything durable that was put before, and then what `commit` says: all of it or nothing. When the
-    /// disk is full it can be tried again. After any other error the store only reads until it is opened anew, because the
-    /// system may have dropped what it could not write.
+    /// Makes everything durable that was put before, and then what `commit` says: all of it or nothing. It can be tried
+    /// again after an error, and does what it says once the disk works.
+    ///
+    /// # Errors
+    /// If the disk is full or refuses. What was committed before is as it was; what this commit says may turn out to be
+    /// there nonetheless. And if blocks that were put were lost to a failed sync, until all of them are put again, since what
+    /// is committed may name them.
     pub fn commit(&self, commit: Commit) -> Result<(), StoreError> {
-        let _one_at_a_time = self.commit.lock();
-        self.check()?;
+        let mut failed = self.commit.lock();
+        if !failed.segments.is_empty() {
+            self.rescue(&mut failed)?;
+        }
+        if let Some(link) = self.pending.read().lost.iter().next() {
+            return Err(StoreError::damaged(format!("block {link} was lost before it was durable")));
+        }
         let (end, unsynced, closing) = self.close_pending();
-        if let Err(error) = unsynced.sync(&self.packs) {
-            self.failed.store(true, Ordering::Release);
+        if let Err(error) = unsynced.sync(&self.disk, &self.packs) {
+            failed.segments.extend(unsynced.segments.keys());
+            self.reopen_pending(&closing);
+            // At once, so that whoever tries again can put again what is lost.
+            self.rescue(&mut failed)
+                .unwrap_or_else(|error| tracing::warn!(%error, "blocks are yet to be written anew"));
             return Err(error);
         }
         let result = self.index.commit(end, closing.iter(), &commit);
-        let mut pending = self.pending.write();
-        let closing = std::mem::take(&mut pending.closing);
         match &result {
-            Ok(()) => drop(self.commits.fetch_add(1, Ordering::AcqRel)),
-            Err(error) => {
-                pending.open.extend(closing.iter());
-                // On a full disk nothing of it was written. After anything else, what the index says may not be on disk.
-                if !matches!(error, StoreError::Full(_)) {
-                    self.failed.store(true, Ordering::Release);
-                }
+            Ok(()) => {
+                self.pending.write().closing = Arc::default();
+                self.commits.fetch_add(1, Ordering::AcqRel);
             }
+            // It is not known whether the index has them; they are durable, and go with the next commit.
+            Err(_) => self.reopen_pending(&closing),
         }
         result
     }
@@ -192,11 +243,41 @@ impl Store {
         (end, unsynced, pending.closing.clone())
     }
 
-    fn check(&self) -> Result<(), StoreError> {
-        if self.failed.load(Ordering::Acquire) {
-            let source = io::Error::other("a sync failed before; mount again");
-            return Err(StoreError::Io { doing: "write", path: self.packs.clone(), source });
+    fn reopen_pending(&self, closing: &HashMap<Link, Place>) {
+        let mut pending = self.pending.write();
+        pending.closing = Arc::default();
+        pending.open.extend(closing);
+    }
+
+    /// Writes the blocks anew that a failed sync may have lost. What was written once can not be synced again: the system
+    /// marked its pages clean. What can still be read and is what its link names goes to a new segment, and with it to
+    /// the next sync. What was committed before was synced before, and a page that holds both says the same of it in either
+    /// state.
+    fn rescue(&self, failed: &mut Failed) -> Result<(), StoreError> {
+        let mut writer = self.writer.lock();
+        writer.leave_segments(&failed.segments);
+        let unsafe_blocks: Vec<_> = {
+            let pending = self.pending.read();
+            let open = pending.open.iter().filter(|(_, place)| failed.segments.contains(&place.segment));
+            open.map(|(link, place)| (*link, *place)).collect()
+        };
+        let mut result = Ok(());
+        for (link, place) in unsafe_blocks {
+            let Some(bytes) = self.reader.read(&link, place).ok().filter(|bytes| link.names(bytes)) else {
+                tracing::error!(%link, "a block was lost before it was durable");
+                let mut pending = self.pending.write();
+                pending.open.remove(&link);
+                pending.lost.insert(link);
+                continue;
+            };
+            // The others are still looked at: what is lost can be put again.
+            if result.is_ok() {
+                let place = writer.append(&link, &bytes);
+                result = place.map(|place| self.pending.write().open.extend([(link, place)]));
+            }
         }
+        result?;
+        failed.segments.clear();
         Ok(())
     }
 
@@ -241,9 +322,7 @@ impl Store {
             let pending = self.pending.read();
             pending.open.len() + pending.closing.len()
         };
-        let segments = pack::bytes(&self.packs).map_err(|source| StoreError::io("list", &self.packs, source))?;
-        let index = fs::metadata(self.index.path());
-        let index = index.map_err(|source| StoreError::io("look at", self.index.path(), source))?.len();
+        let (segments, index) = (pack::bytes(&self.disk, &self.packs)?, self.index.bytes()?);
         Ok(Stats {
             blocks: self.index.blocks()? + pending as u64,
             bytes: segments + index,
@@ -252,8 +331,33 @@ impl Store {
         })
     }
 
-    /// Calls `visit` with every committed block and its length, in the order of digests. What it puts is not visited.
+    /// Calls `visit` with every committed block and its length, in the order of digests. Of what is committed meanwhile, some
+    /// may be visited.
     pub fn for_each_block(&self, visit: &mut dyn FnMut(Link, u32)) -> Result<(), StoreError> {
-        self.index.for_each_block(visit)
+        let mut after = None;
+        loop {
+            let blocks = self.index.blocks_after(&mut after)?;
+            if blocks.is_empty() {
+                return Ok(());
+            }
+            blocks.into_iter().for_each(|(link, place)| visit(link, place.len));
+        }
+    }
+}
+
+fn doubt(lock: &Arc<disk::File>, dir: &Path) -> Result<Doubt, StoreError> {
+    Doubt::new(lock.clone()).map_err(|source| StoreError::io("read the lock in", dir, source))
+}
+
+/// Takes the store for this process.
+///
+/// A file of its own, not the index: that one may be replaced while the store is open.
+fn lock(disk: &Disk, dir: &Path) -> Result<Arc<disk::File>, StoreError> {
+    let path = dir.join("lock");
+    let file = disk.open(&path, Open::Create).map_err(|source| StoreError::io("open", &path, source))?;
+    match file.try_lock() {
+        Ok(true) => Ok(Arc::new(file)),
+        Ok(false) => Err(StoreError::Locked(dir.to_owned())),
+        Err(source) => Err(StoreError::io("lock", &path, source)),
     }
 }

@@ -1,17 +1,16 @@
 //! Segments: files to which sealed blocks are appended, each behind a header that says which block it is.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSliceMut};
+use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::num::NonZeroUsize;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use super::{StoreError, VERSION};
+use super::disk::{Disk, File, Open};
+use super::{Settings, StoreError, VERSION};
 use crate::limits;
 use crate::link::Link;
 
@@ -45,23 +44,25 @@ pub(super) struct End {
 /// What was written since the last sync.
 #[derive(Default)]
 pub(super) struct Unsynced {
-    segments: BTreeMap<u32, Arc<File>>,
+    pub(super) segments: BTreeMap<u32, Arc<File>>,
     new_names: bool,
 }
 
 impl Unsynced {
     /// Waits until all of it is on the disk.
-    pub(super) fn sync(&self, dir: &Path) -> Result<(), StoreError> {
+    pub(super) fn sync(&self, disk: &Disk, dir: &Path) -> Result<(), StoreError> {
         for (number, file) in &self.segments {
             file.sync_data().map_err(|source| StoreError::io("sync", &path(dir, *number), source))?;
         }
-        if self.new_names { sync_dir(dir) } else { Ok(()) }
+        if self.new_names { sync_dir(disk, dir) } else { Ok(()) }
     }
 }
 
 /// The end of the last segment, where blocks are appended.
 pub(super) struct Writer {
+    disk: Disk,
     dir: PathBuf,
+    segment_bytes: u64,
     current: Option<Arc<File>>,
     end: End,
     unsynced: Unsynced,
@@ -69,19 +70,18 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Goes on at `end`, and drops what was written behind it and never committed.
-    pub(super) fn open(dir: PathBuf, end: End) -> Result<Self, StoreError> {
-        for number in end.segment + 1.. {
-            match fs::remove_file(path(&dir, number)) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                Err(source) => return Err(StoreError::io("remove", &path(&dir, number), source)),
-            }
+    pub(super) fn open(settings: &Settings, dir: PathBuf, end: End) -> Result<Self, StoreError> {
+        let Settings { disk, segment_bytes } = settings.clone();
+        for (name, _) in disk.list(&dir).map_err(|source| StoreError::io("list", &dir, source))? {
+            let Some(number) = number(&name).filter(|number| *number > end.segment) else { continue };
+            let path = path(&dir, number);
+            disk.remove(&path).map_err(|source| StoreError::io("remove", &path, source))?;
         }
-        let mut writer = Self { dir, current: None, end, unsynced: Unsynced::default() };
+        let mut writer = Self { disk, dir, segment_bytes, current: None, end, unsynced: Unsynced::default() };
         let path = path(&writer.dir, end.segment);
-        match OpenOptions::new().read(true).write(true).open(&path) {
+        match writer.disk.open(&path, Open::Write) {
             // A segment that is shorter than it should be stays as it is: what is left of it can be read.
-            Ok(file) if file.metadata().is_ok_and(|meta| meta.len() >= end.offset) => {
+            Ok(file) if file.len().is_ok_and(|len| len >= end.offset) => {
                 file.set_len(end.offset).map_err(|source| StoreError::io("cut", &path, source))?;
                 writer.current = Some(Arc::new(file));
             }
@@ -92,6 +92,14 @@ impl Writer {
         Ok(writer)
     }
 
+    /// Has the next block begin a new segment if the last is one of these, and syncs none of these again.
+    pub(super) fn leave_segments(&mut self, left: &HashSet<u32>) {
+        self.unsynced.segments.retain(|number, _| !left.contains(number));
+        if left.contains(&self.end.segment) {
+            self.current = None;
+        }
+    }
+
     /// Appends a block. After an error, the next append begins where this one did.
     pub(super) fn append(&mut self, link: &Link, bytes: &[u8]) -> Result<Place, StoreError> {
         let mut record = Vec::with_capacity(RECORD_HEADER + bytes.len());
@@ -99,7 +107,7 @@ impl Writer {
         record.extend_from_slice(bytes);
         let file = self.segment_for(record.len() as u64)?;
         let End { segment, offset } = self.end;
-        if let Err(source) = file.write_all_at(&record, offset) {
+        if let Err(source) = file.write(offset, &record) {
             // Only tidy: whatever stands behind the end is written over.
             let _ = file.set_len(offset);
             return Err(StoreError::io("write", &path(&self.dir, segment), source));
@@ -126,7 +134,7 @@ impl Writer {
 
     fn segment_for(&mut self, more: u64) -> Result<Arc<File>, StoreError> {
         match &self.current {
-            Some(file) if self.end.offset + more <= limits::SEGMENT_BYTES => Ok(file.clone()),
+            Some(file) if self.end.offset + more <= self.segment_bytes => Ok(file.clone()),
             _ => self.begin_segment(),
         }
     }
@@ -138,8 +146,7 @@ impl Writer {
         header[..8].copy_from_slice(MAGIC);
         header[8..12].copy_from_slice(&VERSION.to_le_bytes());
         // What a failed attempt left is begun anew.
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path);
-        let file = options.and_then(|file| file.write_all_at(&header, 0).map(|()| Arc::new(file)));
+        let file = self.disk.open(&path, Open::Anew).and_then(|file| file.write(0, &header).map(|()| Arc::new(file)));
         let file = file.map_err(|source| StoreError::io("begin", &path, source))?;
         self.end = End { segment: number, offset: FILE_HEADER };
         self.current = Some(file.clone());
@@ -151,13 +158,14 @@ impl Writer {
 
 /// Segments open for reading.
 pub(super) struct Reader {
+    disk: Disk,
     dir: PathBuf,
     open: Mutex<LruCache<u32, Arc<File>>>,
 }
 
 impl Reader {
-    pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir, open: Mutex::new(LruCache::new(OPEN_SEGMENTS)) }
+    pub(super) fn new(disk: Disk, dir: PathBuf) -> Self {
+        Self { disk, dir, open: Mutex::new(LruCache::new(OPEN_SEGMENTS)) }
     }
 
     /// The bytes of the block that the index has at `place`.
@@ -167,7 +175,7 @@ impl Reader {
         }
         let file = self.segment(place.segment)?;
         let (mut header, mut block) = ([0; RECORD_HEADER], vec![0; place.len as usize]);
-        read_record(&file, place.offset.into(), &mut header, &mut block).map_err(|source| match source.kind() {
+        file.read_two(place.offset.into(), &mut header, &mut block).map_err(|source| match source.kind() {
             io::ErrorKind::UnexpectedEof => {
                 StoreError::damaged(format!("{} ends before block {link}", path(&self.dir, place.segment).display()))
             }
@@ -185,7 +193,7 @@ impl Reader {
             return Ok(file.clone());
         }
         let path = path(&self.dir, number);
-        let file = Arc::new(File::open(&path).map_err(|source| match source.kind() {
+        let file = Arc::new(self.disk.open(&path, Open::Read).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => StoreError::damaged(format!("{} is missing", path.display())),
             _ => StoreError::io("open", &path, source),
         })?);
@@ -195,20 +203,9 @@ impl Reader {
     }
 }
 
-/// Reads a record's header and its block, each to its place, in one call as a rule.
-fn read_record(file: &File, offset: u64, header: &mut [u8; RECORD_HEADER], block: &mut [u8]) -> io::Result<()> {
-    let parts = &mut [IoSliceMut::new(header), IoSliceMut::new(block)];
-    let read = rustix::io::preadv(file, parts, offset)?;
-    let rest = read.saturating_sub(RECORD_HEADER);
-    if read < RECORD_HEADER {
-        file.read_exact_at(header, offset)?;
-    }
-    file.read_exact_at(&mut block[rest..], offset + (RECORD_HEADER + rest) as u64)
-}
-
 fn check_header(file: &File, path: &Path) -> Result<(), StoreError> {
     let mut header = [0; FILE_HEADER as usize];
-    let read = file.read_exact_at(&mut header, 0);
+    let read = file.read(0, &mut header);
     let (magic, rest) = header.split_at(8);
     if read.is_err() || magic != MAGIC || rest[4..] != [0; 4] {
         return Err(StoreError::damaged(format!("{} does not begin as a segment does", path.display())));
@@ -228,16 +225,26 @@ fn record_header(link: &Link, len: u32) -> [u8; RECORD_HEADER] {
 }
 
 fn path(dir: &Path, number: u32) -> PathBuf {
-    dir.join(format!("{number:08}.pack"))
+    dir.join(file_name(number))
+}
+
+fn file_name(number: u32) -> String {
+    format!("{number:08}.pack")
+}
+
+/// The number of a segment, by its name.
+fn number(name: &str) -> Option<u32> {
+    let number = name.strip_suffix(".pack")?.parse().ok()?;
+    (file_name(number) == name).then_some(number)
 }
 
 /// Makes the names in a directory durable.
-pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
-    let sync = File::open(dir).and_then(|dir| dir.sync_all());
-    sync.map_err(|source| StoreError::io("sync", dir, source))
+pub(super) fn sync_dir(disk: &Disk, dir: &Path) -> Result<(), StoreError> {
+    disk.sync_dir(dir).map_err(|source| StoreError::io("sync", dir, source))
 }
 
 /// Bytes of all segments.
-pub(super) fn bytes(dir: &Path) -> io::Result<u64> {
-    fs::read_dir(dir)?.map(|entry| Ok(entry?.metadata()?.len())).sum()
+pub(super) fn bytes(disk: &Disk, dir: &Path) -> Result<u64, StoreError> {
+    let files = disk.list(dir).map_err(|source| StoreError::io("list", dir, source))?;
+    Ok(files.iter().map(|(_, len)| len).sum())
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
+use super::disk::simulated::{Fault, Simulation};
 use super::*;
 use crate::link::Codec;
 
@@ -27,6 +28,13 @@ fn reopened(dir: &tempfile::TempDir, store: Store) -> Store {
 fn put(store: &Store, seeds: std::ops::Range<u32>) {
     for (link, bytes) in seeds.map(|seed| block(seed, 1_000 + seed as usize)) {
         assert!(store.put(&link, &bytes).unwrap());
+    }
+}
+
+/// Whether or not they are there.
+fn put_again(store: &Store, seeds: std::ops::Range<u32>) {
+    for (link, bytes) in seeds.map(|seed| block(seed, 1_000 + seed as usize)) {
+        store.put(&link, &bytes).unwrap();
     }
 }
 
@@ -64,6 +72,62 @@ fn dropping_without_a_commit_loses_exactly_what_was_not_committed() {
     assert_eq!(store.stats().unwrap().blocks, 100);
 }
 
+/// A store on a disk that can be made to fail.
+fn simulated() -> (Simulation, Settings, Store) {
+    let disk = Simulation::new(7);
+    let settings = Settings { disk: Disk::Simulated(disk.clone()), ..Settings::default() };
+    let store = Store::create_with(&settings, Path::new("/b")).unwrap();
+    settings.disk.sync_dir(Path::new("/")).unwrap();
+    (disk, settings, store)
+}
+
+#[test]
+fn a_disk_that_fails_for_a_while_is_read_meanwhile_and_written_to_afterwards() {
+    let (disk, settings, store) = simulated();
+    put(&store, 0..20);
+    store.commit(Commit { meta: vec![("x", Some(vec![1]))], ..Commit::default() }).unwrap();
+    put(&store, 20..30);
+    (disk.operations()..disk.operations() + 1_000).for_each(|operation| disk.fail(operation, Fault::Error));
+    for _ in 0..3 {
+        store.commit(Commit { meta: vec![("x", Some(vec![2]))], ..Commit::default() }).unwrap_err();
+        assert_eq!(here(&store, 0..20), 20);
+        assert_eq!(store.manifests().count(), 0);
+    }
+    disk.heal();
+    put_again(&store, 20..30);
+    store.commit(Commit { meta: vec![("x", Some(vec![3]))], ..Commit::default() }).unwrap();
+    drop(store);
+    disk.restart(0);
+    let store = Store::open_with(&settings, Path::new("/b")).unwrap();
+    assert_eq!((here(&store, 0..30), store.meta("x").unwrap()), (30, Some(vec![3])));
+}
+
+/// The operation at which the index is synced, of a commit of nothing but a value, is its last but one.
+#[test]
+fn an_index_whose_sync_failed_is_read_until_there_is_space_for_a_copy() {
+    let (disk, settings, store) = simulated();
+    put(&store, 0..20);
+    let value = |value| Commit { meta: vec![("x", Some(vec![value]))], ..Commit::default() };
+    store.commit(value(1)).unwrap();
+    let before = disk.operations();
+    store.commit(value(2)).unwrap();
+    let sync = disk.operations() + (disk.operations() - before) - 2;
+    disk.fail(sync, Fault::Error);
+    disk.set_capacity(Some(disk.used() + 40_000));
+    store.commit(value(3)).unwrap_err();
+    for _ in 0..3 {
+        assert_eq!(here(&store, 0..20), 20);
+        let full = store.commit(value(4));
+        assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
+    }
+    disk.set_capacity(None);
+    store.commit(value(5)).unwrap();
+    drop(store);
+    disk.restart(0);
+    let store = Store::open_with(&settings, Path::new("/b")).unwrap();
+    assert_eq!((here(&store, 0..20), store.meta("x").unwrap()), (20, Some(vec![5])));
+}
+
 #[test]
 fn the_same_block_twice_is_stored_once() {
     let (dir, store) = new();
@@ -99,7 +163,7 @@ fn a_full_disk_is_said_and_what_comes_later_is_stored() {
     let (dir, store) = new();
     put(&store, 0..10);
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let real = store.writer.lock().replace_file(Some(Arc::new(full)));
+    let real = store.writer.lock().replace_file(Some(Arc::new(disk::File::Real(full))));
     let (link, bytes) = block(10, 1_010);
     assert!(matches!(store.put(&link, &bytes), Err(StoreError::Full(_))));
     assert_eq!(store.get(&link).unwrap(), None);

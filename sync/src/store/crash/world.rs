@@ -1,0 +1,248 @@
+//! A store, its disk, and what the store has reported.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::plain::{NAMES, NUMBER, Plain, block, nothing_is_half_there};
+use crate::link::{Codec, Link};
+use crate::store::disk::Disk;
+use crate::store::disk::simulated::{Fault, Random, Simulation};
+use crate::store::{Commit, Settings, Store, StoreError};
+
+const DIR: &str = "/bucket";
+/// Blocks that there are: few, so that they come again.
+const BLOCKS: u64 = 60;
+
+pub(super) struct World {
+    pub(super) disk: Simulation,
+    store: Option<Store>,
+    /// What may be there: the first is what was reported, the others were commits that failed since.
+    pub(super) states: Vec<Plain>,
+    /// Put, and not committed.
+    pending: BTreeMap<Link, u64>,
+    commits: u64,
+    /// Something went wrong since all was well last.
+    trouble: bool,
+    pub(super) cuts: u64,
+}
+
+fn settings(disk: &Simulation) -> Settings {
+    Settings { disk: Disk::Simulated(disk.clone()), segment_bytes: 20_000 }
+}
+
+fn open(disk: &Simulation) -> Result<Store, StoreError> {
+    Store::open_with(&settings(disk), Path::new(DIR))
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        let disk = Simulation::new(seed);
+        let store = Store::create_with(&settings(&disk), Path::new(DIR)).unwrap();
+        Disk::Simulated(disk.clone()).sync_dir(Path::new("/")).unwrap();
+        Self {
+            disk,
+            store: Some(store),
+            states: vec![Plain::default()],
+            pending: BTreeMap::new(),
+            commits: 0,
+            trouble: false,
+            cuts: 0,
+        }
+    }
+
+    pub(super) fn step(&mut self, random: &mut Random) {
+        match random.below(12) {
+            0..6 => self.put(random),
+            6..10 => self.commit(random),
+            10 => self.get(random),
+            _ => self.reopen(),
+        }
+    }
+
+    /// What failed is allowed to, if something was made to go wrong.
+    fn allowed<T>(&mut self, result: Result<T, StoreError>) -> Option<T> {
+        match result {
+            Ok(done) => Some(done),
+            Err(StoreError::Io { .. } | StoreError::Full(_)) if self.trouble => None,
+            Err(StoreError::Damaged { what }) if self.trouble && what.contains("was lost before") => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn put(&mut self, random: &mut Random) {
+        for _ in 0..1 + random.below(6) {
+            let number = random.below(BLOCKS);
+            let (link, bytes) = block(number);
+            let Some(store) = &self.store else { return };
+            let put = store.put(&link, &bytes);
+            if let Some(new) = self.allowed(put) {
+                let committed = self.states[0].blocks.contains_key(&link);
+                assert!(self.trouble || new != (committed || self.pending.contains_key(&link)));
+                self.pending.insert(link, number);
+            }
+        }
+    }
+
+    fn get(&mut self, random: &mut Random) {
+        let number = random.below(BLOCKS);
+        let (link, bytes) = block(number);
+        let Some(store) = &self.store else { return };
+        let got = store.get(&link);
+        // A failed sync may have lost it, or put zeros in its place.
+        if self.trouble && matches!(got, Err(StoreError::Damaged { .. })) && self.pending.contains_key(&link) {
+            return;
+        }
+        let Some(found) = self.allowed(got) else { return };
+        let known = self.states[0].blocks.contains_key(&link) || self.pending.contains_key(&link) && !self.trouble;
+        match found {
+            Some(found) if self.trouble && self.pending.contains_key(&link) => drop(found),
+            Some(found) => assert_eq!(found, bytes),
+            None => assert!(!known, "block {number} is missing"),
+        }
+    }
+
+    fn next_commit(&mut self, random: &mut Random) -> Commit {
+        self.commits += 1;
+        let mut meta = vec![(NUMBER, Some(self.commits.to_le_bytes().to_vec()))];
+        if random.once_in(2) {
+            let value = (!random.once_in(3)).then(|| vec![random.any() as u8; random.below(3_000) as usize]);
+            meta.push((NAMES[random.below(2) as usize], value));
+        }
+        let manifest = |number: u64| {
+            let bytes = format!("manifest {number}").into_bytes();
+            (Link::of(Codec::DagCbor, &bytes), bytes)
+        };
+        let manifests = (0..random.below(3)).map(|_| manifest(random.below(200))).collect();
+        Commit { manifests, meta }
+    }
+
+    fn commit(&mut self, random: &mut Random) {
+        let commit = self.next_commit(random);
+        let Some(base) = self.seen() else { return };
+        let after = base.with(&self.pending, &commit);
+        let Some(store) = &self.store else { return };
+        // It may come to be there from now on.
+        self.states.push(after.clone());
+        let committed = store.commit(commit);
+        if self.allowed(committed).is_some() {
+            self.states = vec![after];
+            self.pending.clear();
+        }
+    }
+
+    /// Which of the possible states the open store shows.
+    fn seen(&mut self) -> Option<Plain> {
+        let number = self.store.as_ref()?.meta(NUMBER);
+        let number = self.allowed(number)?;
+        Some(state_of(&self.states, number.as_ref()).clone())
+    }
+
+    fn reopen(&mut self) {
+        self.store = None;
+        let opened = open(&self.disk);
+        self.store = self.allowed(opened);
+        self.pending.clear();
+    }
+
+    /// After a step without trouble: one state is there.
+    pub(super) fn settle(&mut self) {
+        if !self.trouble {
+            assert_eq!(self.states.len(), 1);
+        }
+    }
+
+    /// Has something go wrong soon, sometimes.
+    pub(super) fn plan_trouble(&mut self, random: &mut Random) {
+        if !random.once_in(3) {
+            return;
+        }
+        self.trouble = true;
+        let soon = self.disk.operations() + random.below(15);
+        // For a while, so that what mends it fails too.
+        let meanwhile = soon..soon + random.below(40);
+        match random.below(8) {
+            0 => self.disk.fail(soon, Fault::PowerCut),
+            1 => self.disk.fail(soon, Fault::Full),
+            2 => self.disk.set_capacity(Some(self.disk.used() + random.below(9) * 4_096)),
+            3 => meanwhile.for_each(|number| self.disk.fail(number, Fault::Error)),
+            4 | 5 => meanwhile.filter(|_| random.once_in(2)).for_each(|number| self.disk.fail(number, Fault::Error)),
+            _ => self.disk.fail(soon, Fault::Error),
+        }
+    }
+
+    /// Often lets trouble be over. What was reported has to be there, and the store to work; without being opened anew, unless
+    /// the power went or the process.
+    pub(super) fn recover_from_trouble(&mut self, random: &mut Random) {
+        let cut = self.disk.is_off() || random.once_in(25);
+        if cut {
+            self.cuts += 1;
+            self.store = None;
+            self.disk.restart(random.any());
+            self.pending.clear();
+        } else if !self.trouble || random.once_in(2) {
+            return;
+        }
+        self.disk.heal();
+        self.disk.set_capacity(None);
+        let restarted = random.once_in(3);
+        if restarted {
+            self.store = None;
+            self.pending.clear();
+        }
+        match self.store.take() {
+            Some(store) => {
+                // As whoever was told of an error would.
+                for (link, number) in &self.pending {
+                    store.put(link, &block(*number).1).unwrap();
+                }
+                self.store = Some(store);
+            }
+            None => self.store = Some(open(&self.disk).unwrap()),
+        }
+        self.trouble = false;
+        if cut || restarted {
+            compare(self.store.as_ref().unwrap(), &self.states);
+        }
+        self.commit(random);
+        compare(self.store.as_ref().unwrap(), &self.states);
+    }
+}
+
+/// A start on what a cut leaves of a disk: what was reported is there, and work goes on. The start may be cut in turn.
+pub(super) fn after_a_cut(disk: &Simulation, states: &[Plain], seed: u64) {
+    let mut random = Random::new(seed);
+    disk.restart(random.any());
+    if random.once_in(3) {
+        disk.fail(disk.operations() + random.below(12), Fault::PowerCut);
+        drop(open(disk));
+        disk.restart(random.any());
+    }
+    let store = open(disk).unwrap_or_else(|error| panic!("{error}, from {seed}"));
+    let state = compare(&store, states);
+    let (link, bytes) = block(BLOCKS + random.below(20));
+    store.put(&link, &bytes).unwrap();
+    let commit = Commit { meta: vec![("a", Some(vec![7]))], ..Commit::default() };
+    let pending = BTreeMap::from([(link, BLOCKS)]);
+    let mut after = state.with(&pending, &commit);
+    after.blocks.remove(&link);
+    store.commit(commit).unwrap();
+    drop(store);
+    disk.restart(random.any());
+    let store = open(disk).unwrap();
+    compare(&store, &[after]);
+    assert_eq!(store.get(&link).unwrap(), Some(bytes));
+}
+
+/// The state that a store is in, which has to be one of these.
+fn compare(store: &Store, states: &[Plain]) -> Plain {
+    let number = store.meta(NUMBER).unwrap();
+    let state = state_of(states, number.as_ref());
+    state.compare(store).unwrap();
+    nothing_is_half_there(store).unwrap();
+    state.clone()
+}
+
+fn state_of<'a>(states: &'a [Plain], number: Option<&Vec<u8>>) -> &'a Plain {
+    let found = states.iter().find(|state| state.number() == number);
+    found.unwrap_or_else(|| panic!("commit {number:?} is there, and {:?} was the last", states[0].number()))
+}
