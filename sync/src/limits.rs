@@ -75,3 +75,12 @@ pub const INDEX_CACHE_BYTES: usize = 8 << 20;
 /// The longest path that a walk over a version follows. Deeper ones exist only where someone made them on purpose: the
 /// kernel takes paths of 4,096 bytes, and a walker by descriptors that goes deeper still gets there, name by name.
 pub const PATH_BYTES: usize = 64 << 10;
+
+/// What one journal entry holds before it is continued in the next.
+pub const JOURNAL_ENTRY_BYTES: usize = 256 << 10;
+
+/// A file of the journal. It is read in one piece.
+pub const JOURNAL_FILE_BYTES: u64 = 4 << 20;
+
+/// Files of the journal. When they are full, a version is made durable.
+pub const JOURNAL_FILES: usize = 16;

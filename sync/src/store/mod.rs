@@ -3,7 +3,8 @@
 //! Sealed blocks are appended to *segments* (`packs/00000001.pack`, ..); *redb* (`db.redb`) holds where they are, the
 //! manifests in the order of their arrival, and named values. A block can be read as soon as it is put, and is durable
 //! with the next [`Store::commit`], which first syncs the segments and then makes one durable transaction. So nothing is
-//! named before it is durable, and a crash loses exactly what was not committed.
+//! named before it is durable, and a crash loses exactly what was not committed. What is too small for a commit of its own
+//! goes to a *journal* (`journal/00000001.journal`, ..) until one holds it.
 //!
 //! Never here: keys, and the question whether the bytes of a block are what its link names (opening a block asks it).
 
@@ -13,6 +14,7 @@ mod crash;
 pub mod disk;
 mod error;
 mod index;
+mod journal;
 mod pack;
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,8 @@ use backend::Doubt;
 use disk::{Disk, Open};
 pub use error::StoreError;
 use index::Index;
+pub use journal::Frame;
+use journal::Journal;
 use pack::{End, Place, Reader, Writer};
 use parking_lot::{Mutex, RwLock};
 
@@ -42,11 +46,13 @@ pub struct Settings {
     pub disk: Disk,
     /// The largest segment, at most [`limits::SEGMENT_BYTES`]. A block that is larger has one of its own.
     pub segment_bytes: u64,
+    /// The size of the journal's files, at most [`limits::JOURNAL_FILE_BYTES`].
+    pub journal_file_bytes: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { disk: Disk::Real, segment_bytes: limits::SEGMENT_BYTES }
+        Self { disk: Disk::Real, segment_bytes: limits::SEGMENT_BYTES, journal_file_bytes: limits::JOURNAL_FILE_BYTES }
     }
 }
 
@@ -80,6 +86,7 @@ pub struct Store {
     disk: Disk,
     packs: PathBuf,
     index: Index,
+    journal: Journal,
     reader: Reader,
     commit: Mutex<Failed>,
     writer: Mutex<Writer>,
@@ -148,6 +155,7 @@ impl Store {
     fn start(settings: &Settings, packs: PathBuf, index: Index, lock: Arc<disk::File>) -> Result<Self, StoreError> {
         let writer = Writer::open(settings, packs.clone(), index.end()?)?;
         Ok(Self {
+            journal: Journal::open(settings, packs.with_file_name("journal"))?,
             disk: settings.disk.clone(),
             reader: Reader::new(settings.disk.clone(), packs.clone()),
             packs,
@@ -314,6 +322,28 @@ impl Store {
     /// A named value.
     pub fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         self.index.meta(key)
+    }
+
+    /// Appends frames to the journal: all of them or none, durable on return, without a commit. False if there is no room
+    /// for them, or one before failed: something has to be committed and [forgotten](Store::forget_journal) first.
+    pub fn journal(&self, frames: &[Frame]) -> Result<bool, StoreError> {
+        self.journal.append(frames)
+    }
+
+    /// The frames of the journal of this generation and those after it, in their order; and whether they are all, or a
+    /// damaged file ends them before.
+    pub fn journaled(&self, generation: u64) -> Result<(Vec<Frame>, bool), StoreError> {
+        self.journal.frames(generation)
+    }
+
+    /// The highest generation that a frame of the journal has; none if there is none.
+    pub fn last_journaled(&self) -> Option<u64> {
+        self.journal.last_generation()
+    }
+
+    /// What was journaled before this generation is not needed any more.
+    pub fn forget_journal(&self, generation: u64) {
+        self.journal.forget_before(generation);
     }
 
     /// How much there is.

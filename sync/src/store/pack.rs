@@ -71,7 +71,7 @@ pub(super) struct Writer {
 impl Writer {
     /// Goes on at `end`, and drops what was written behind it and never committed.
     pub(super) fn open(settings: &Settings, dir: PathBuf, end: End) -> Result<Self, StoreError> {
-        let Settings { disk, segment_bytes } = settings.clone();
+        let Settings { disk, segment_bytes, .. } = settings.clone();
         for (name, _) in disk.list(&dir).map_err(|source| StoreError::io("list", &dir, source))? {
             let Some(number) = number(&name).filter(|number| *number > end.segment) else { continue };
             let path = path(&dir, number);

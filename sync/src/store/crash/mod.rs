@@ -14,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::UNIX_EPOCH;
 
 use super::disk::simulated::Random;
+use plain::Appended;
 use world::{World, after_a_cut};
 
 /// Histories of each sort, unless the environment says otherwise.
@@ -52,14 +53,18 @@ fn what_was_reported_is_there_wherever_the_power_goes() {
         let mut world = World::new(seed);
         let mut cuts = 0;
         for _ in 0..SHORT {
-            let mut states = world.states.clone();
+            let (mut states, before) = (world.states.clone(), world.journal.clone());
             world.disk.record(true);
             world.step(&mut random);
             world.disk.record(false);
             states.extend_from_slice(&world.states);
+            // What was appended in this step may be there or not, and what a commit held may be needed or not.
+            let new = world.journal.iter().skip_while(|appended| before.iter().any(|old| old.frame == appended.frame));
+            let unsure = new.map(|appended| Appended { sure: false, ..appended.clone() });
+            let journal: Vec<_> = before.iter().cloned().chain(unsure).collect();
             for (number, disk) in world.disk.recorded() {
                 for again in 0..2 {
-                    after_a_cut(&disk.fork(), &states, seed ^ (number << 8 | again));
+                    after_a_cut(&disk.fork(), &states, &journal, seed ^ (number << 8 | again));
                     cuts += 1;
                 }
             }

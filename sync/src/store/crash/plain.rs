@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::link::{Codec, Link};
-use crate::store::{Commit, Store, StoreError};
+use crate::store::{Commit, Frame, Store, StoreError};
 
 /// The named value that every commit changes, so that it can be told which one is there.
 pub(super) const NUMBER: &str = "number";
@@ -71,5 +71,26 @@ pub(super) fn nothing_is_half_there(store: &Store) -> Result<(), StoreError> {
         let bytes = store.get(&link)?.unwrap_or_else(|| panic!("block {link} is named and missing"));
         assert!(link.names(&bytes) && bytes.len() == len as usize, "block {link} has other bytes");
     }
+    Ok(())
+}
+
+/// What was appended to the journal.
+#[derive(Clone, Debug)]
+pub(super) struct Appended {
+    pub(super) frame: Frame,
+    /// It was reported as done.
+    pub(super) sure: bool,
+}
+
+/// The journal has what was reported, in order, and nothing that was never appended.
+pub(super) fn journal_is_there(store: &Store, generation: u64, journal: &[Appended]) -> Result<(), StoreError> {
+    let (found, whole) = store.journaled(generation)?;
+    let mut found = found.into_iter().peekable();
+    for (at, appended) in journal.iter().filter(|appended| appended.frame.generation >= generation).enumerate() {
+        let there = found.next_if(|frame| *frame == appended.frame).is_some();
+        assert!(there || !appended.sure, "frame {at} of generation {} was reported", appended.frame.generation);
+    }
+    assert_eq!(found.next().map(|frame| frame.generation), None, "a frame from nowhere");
+    assert!(whole, "nothing is damaged");
     Ok(())
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::plain::{NAMES, NUMBER, Plain, block, nothing_is_half_there};
+use super::plain::{Appended, NAMES, NUMBER, Plain, block, journal_is_there, nothing_is_half_there};
 use crate::link::{Codec, Link};
 use crate::store::disk::Disk;
 use crate::store::disk::simulated::{Fault, Random, Simulation};
-use crate::store::{Commit, Settings, Store, StoreError};
+use crate::store::{Commit, Frame, Settings, Store, StoreError};
 
 const DIR: &str = "/bucket";
 /// Blocks that there are: few, so that they come again.
@@ -21,13 +21,15 @@ pub(super) struct World {
     /// Put, and not committed.
     pending: BTreeMap<Link, u64>,
     commits: u64,
+    /// Everything that was ever appended to the journal, and was not forgotten.
+    pub(super) journal: Vec<Appended>,
     /// Something went wrong since all was well last.
     trouble: bool,
     pub(super) cuts: u64,
 }
 
 fn settings(disk: &Simulation) -> Settings {
-    Settings { disk: Disk::Simulated(disk.clone()), segment_bytes: 20_000 }
+    Settings { disk: Disk::Simulated(disk.clone()), segment_bytes: 20_000, journal_file_bytes: 16_384 }
 }
 
 fn open(disk: &Simulation) -> Result<Store, StoreError> {
@@ -45,16 +47,18 @@ impl World {
             states: vec![Plain::default()],
             pending: BTreeMap::new(),
             commits: 0,
+            journal: Vec::new(),
             trouble: false,
             cuts: 0,
         }
     }
 
     pub(super) fn step(&mut self, random: &mut Random) {
-        match random.below(12) {
+        match random.below(17) {
             0..6 => self.put(random),
             6..10 => self.commit(random),
             10 => self.get(random),
+            11..16 => self.append(random),
             _ => self.reopen(),
         }
     }
@@ -101,6 +105,23 @@ impl World {
         }
     }
 
+    /// Appends to the journal, as what no commit so far holds.
+    fn append(&mut self, random: &mut Random) {
+        let frame = |random: &mut Random| {
+            let mut payload = vec![0; random.below(3_000) as usize];
+            payload.iter_mut().for_each(|byte| *byte = random.any() as u8);
+            Frame { generation: self.commits + 1, payload }
+        };
+        let frames: Vec<_> = (0..1 + random.below(3)).map(|_| frame(random)).collect();
+        let Some(store) = &self.store else { return };
+        let taken = store.journal(&frames);
+        let taken = self.allowed(taken);
+        // After an error they may be there or not.
+        if taken != Some(false) {
+            self.journal.extend(frames.into_iter().map(|frame| Appended { frame, sure: taken == Some(true) }));
+        }
+    }
+
     fn next_commit(&mut self, random: &mut Random) -> Commit {
         self.commits += 1;
         let mut meta = vec![(NUMBER, Some(self.commits.to_le_bytes().to_vec()))];
@@ -127,6 +148,10 @@ impl World {
         if self.allowed(committed).is_some() {
             self.states = vec![after];
             self.pending.clear();
+            if let Some(store) = &self.store {
+                store.forget_journal(self.commits + 1);
+            }
+            self.journal.retain(|appended| appended.frame.generation > self.commits);
         }
     }
 
@@ -201,15 +226,15 @@ impl World {
         }
         self.trouble = false;
         if cut || restarted {
-            compare(self.store.as_ref().unwrap(), &self.states);
+            compare(self.store.as_ref().unwrap(), &self.states, &self.journal);
         }
         self.commit(random);
-        compare(self.store.as_ref().unwrap(), &self.states);
+        compare(self.store.as_ref().unwrap(), &self.states, &self.journal);
     }
 }
 
 /// A start on what a cut leaves of a disk: what was reported is there, and work goes on. The start may be cut in turn.
-pub(super) fn after_a_cut(disk: &Simulation, states: &[Plain], seed: u64) {
+pub(super) fn after_a_cut(disk: &Simulation, states: &[Plain], journal: &[Appended], seed: u64) {
     let mut random = Random::new(seed);
     disk.restart(random.any());
     if random.once_in(3) {
@@ -218,7 +243,7 @@ pub(super) fn after_a_cut(disk: &Simulation, states: &[Plain], seed: u64) {
         disk.restart(random.any());
     }
     let store = open(disk).unwrap_or_else(|error| panic!("{error}, from {seed}"));
-    let state = compare(&store, states);
+    let state = compare(&store, states, journal);
     let (link, bytes) = block(BLOCKS + random.below(20));
     store.put(&link, &bytes).unwrap();
     let commit = Commit { meta: vec![("a", Some(vec![7]))], ..Commit::default() };
@@ -229,16 +254,18 @@ pub(super) fn after_a_cut(disk: &Simulation, states: &[Plain], seed: u64) {
     drop(store);
     disk.restart(random.any());
     let store = open(disk).unwrap();
-    compare(&store, &[after]);
+    compare(&store, &[after], journal);
     assert_eq!(store.get(&link).unwrap(), Some(bytes));
 }
 
 /// The state that a store is in, which has to be one of these.
-fn compare(store: &Store, states: &[Plain]) -> Plain {
+fn compare(store: &Store, states: &[Plain], journal: &[Appended]) -> Plain {
     let number = store.meta(NUMBER).unwrap();
     let state = state_of(states, number.as_ref());
     state.compare(store).unwrap();
     nothing_is_half_there(store).unwrap();
+    let commits = number.map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+    journal_is_there(store, commits + 1, journal).unwrap();
     state.clone()
 }
 
