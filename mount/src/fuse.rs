@@ -269,12 +269,12 @@ impl Filesystem for Border {
         reply.ok();
     }
 
-    fn fsync(&self, _req: &Request, _node: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.sync(reply);
+    fn fsync(&self, _req: &Request, _node: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.sync(Some(fh.0), reply);
     }
 
     fn fsyncdir(&self, _req: &Request, _node: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.sync(reply);
+        self.sync(None, reply);
     }
 
     fn opendir(&self, _req: &Request, node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -410,9 +410,9 @@ impl Border {
         answer!(reply, result, |stat| reply.entry(&limits::TTL, &attr(&stat), GENERATION));
     }
 
-    /// Is answered by the write-back thread, so that other requests are answered meanwhile and share the commit.
-    fn sync(&self, reply: ReplyEmpty) {
-        self.fs.when_durable(move |result| answer!(reply, result, |()| reply.ok()));
+    /// Is answered by a thread of its own, so that other requests are answered meanwhile and share its next write.
+    fn sync(&self, handle: Option<u64>, reply: ReplyEmpty) {
+        self.fs.when_durable(handle, move |result| answer!(reply, result, |()| reply.ok()));
     }
 }
 

@@ -15,6 +15,7 @@ mod handover;
 mod limits;
 mod schedule;
 mod session;
+mod syncer;
 mod writeback;
 
 pub use session::{Mounted, detach, find_helper, mount};

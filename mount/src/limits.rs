@@ -62,3 +62,10 @@ pub(crate) const TTL: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Stack of the write-back thread, which follows directories down. Address space, not memory: some ten thousand levels.
 pub(crate) const WRITEBACK_STACK: usize = 256 << 20;
+
+/// Names and attributes that changed since the last durable version, kept for the journal. Where they are more, `fsync` makes
+/// a version durable.
+pub(crate) const LOG_BYTES: usize = 16 << 20;
+
+/// What `fsync` puts into the journal of one file's content at most. More is better sealed where it is to stay.
+pub(crate) const JOURNALED_BYTES: u64 = 1 << 20;

@@ -74,8 +74,10 @@ fn start(
     let (serving, ended) = (Arc::clone(fs), Arc::clone(ended));
     let writing = Arc::clone(fs);
     let writeback = spawn("jaxfs-writeback", limits::WRITEBACK_STACK, move || writing.write_back())?;
+    let syncing = Arc::clone(fs);
+    let syncer = spawn("jaxfs-sync", 1 << 20, move || syncing.answer_syncs()).inspect_err(|_| fs.stop())?;
     let session = spawn("jaxfs-session", 1 << 20, move || {
-        serve(session, &serving, writeback, &ended);
+        serve(session, &serving, [writeback, syncer], &ended);
         stopping.stop();
     });
     session.map(|_| ()).inspect_err(|_| {
@@ -92,7 +94,7 @@ fn undo(dir: &Path) {
 }
 
 /// Answers the kernel until the mount is gone, then writes back what is left.
-fn serve(session: Session<Border>, fs: &Fs, writeback: JoinHandle<()>, ended: &Ended) {
+fn serve(session: Session<Border>, fs: &Fs, threads: [JoinHandle<()>; 2], ended: &Ended) {
     if let Err(error) = session.run() {
         tracing::warn!(%error, "the FUSE session ended with an error");
     }
@@ -103,8 +105,10 @@ fn serve(session: Session<Border>, fs: &Fs, writeback: JoinHandle<()>, ended: &E
         tracing::error!(%error, "a mount ended, and what was written last could not be stored");
     }
     fs.stop();
-    if writeback.join().is_err() {
-        tracing::error!("the write-back thread panicked");
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a thread of the mount panicked");
+        }
     }
     *ended.outcome.lock() = Some(outcome);
     ended.changed.notify_all();

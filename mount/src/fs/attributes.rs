@@ -154,6 +154,7 @@ impl Fs {
         attributes.mtime = wanted.mtime.unwrap_or(attributes.mtime);
         attributes.atime = wanted.atime.or(attributes.atime);
         table.touch(ino);
+        table.log_attributes(ino);
         let stat = self.stat(&table, ino);
         drop(table);
         self.changed();
@@ -230,6 +231,7 @@ impl Fs {
         change(inode.kind(), &mut inode.attributes)?;
         inode.attributes.ctime = now();
         table.touch(ino);
+        table.log_attributes(ino);
         drop(table);
         self.changed();
         Ok(())

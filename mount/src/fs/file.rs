@@ -9,10 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use jaxfs_sync::limits::FILE_BYTES;
-use jaxfs_sync::tree::{CHUNK_BYTES, Content, Edit, Fill, INLINE_BYTES, Segment, TreeError, Vault};
+use jaxfs_sync::tree::{
+    CHUNK_BYTES, Change, Content, Edit, FileId, Fill, INLINE_BYTES, Segment, TreeError, Vault, Written,
+};
 use parking_lot::RwLock;
 
 use super::Ino;
+use super::unsynced::Unsynced;
 use crate::dirty::{Cover, Layer, Piece, Sealed};
 use crate::errno::FsError;
 use crate::limits;
@@ -71,6 +74,10 @@ struct State {
     dirty: Layer,
     /// Changed since it was last frozen.
     changed: bool,
+    /// What of the changes since is not in the journal.
+    unsynced: Unsynced,
+    /// The same of those that are being written back.
+    frozen_unsynced: Unsynced,
     /// How many [`Writing`]s there are.
     writers: u32,
 }
@@ -82,6 +89,10 @@ pub(crate) struct FrozenFile {
     size: u64,
     base: Content,
 }
+
+/// What was written is not for the journal: a version has to be made durable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TooMuch;
 
 /// How a file that is being written back ends up.
 pub(crate) type Settled = Content;
@@ -106,6 +117,7 @@ impl File {
         let end = offset.checked_add(data.len() as u64).filter(|end| *end <= FILE_BYTES).ok_or(FsError::TooLarge)?;
         self.change(|state| {
             state.dirty.write(offset, data);
+            state.unsynced.write(offset..end);
             state.size = state.size.max(end);
         });
         Ok(())
@@ -120,6 +132,7 @@ impl File {
             if size < state.size {
                 state.dirty.truncate(size);
             }
+            state.unsynced.resize(size);
             state.size = size;
         });
         Ok(())
@@ -131,7 +144,9 @@ impl File {
             return Err(FsError::TooLarge);
         }
         self.change(|state| {
-            state.dirty.punch(range.start..range.end.min(state.size).max(range.start));
+            let within = range.start..range.end.min(state.size).max(range.start);
+            state.dirty.punch(within.clone());
+            state.unsynced.write(within);
             if grow {
                 state.size = state.size.max(range.end);
             }
@@ -144,7 +159,10 @@ impl File {
         if size > FILE_BYTES {
             return Err(FsError::TooLarge);
         }
-        self.change(|state| state.size = state.size.max(size));
+        self.change(|state| {
+            state.unsynced.write(0..0);
+            state.size = state.size.max(size);
+        });
         Ok(())
     }
 
@@ -275,6 +293,7 @@ impl File {
                 }
                 at += len;
             }
+            state.unsynced.write(offset..end);
             state.size = state.size.max(end);
         });
         Ok(total)
@@ -325,7 +344,51 @@ impl File {
         let layer = Arc::new(std::mem::take(&mut state.dirty));
         state.frozen = Some(FrozenFile { layer, size: state.size, base: state.base.clone() });
         state.changed = false;
+        state.frozen_unsynced = std::mem::take(&mut state.unsynced);
         true
+    }
+
+    /// What was done to the content and is not in the journal, which it then counts as being. None if there is nothing;
+    /// an error if it is more than the journal should take, or is sealed already.
+    pub(crate) fn take_unsynced(&self, id: FileId) -> Result<Option<Change>, TooMuch> {
+        let mut state = self.state.write();
+        let mut unsynced = std::mem::take(&mut state.frozen_unsynced);
+        unsynced.absorb(std::mem::take(&mut state.unsynced));
+        if unsynced.is_empty() {
+            return Ok(None);
+        }
+        if unsynced.bytes() > limits::JOURNALED_BYTES {
+            return Err(TooMuch);
+        }
+        let mut writes = Vec::new();
+        for (range, cover) in unsynced.ranges().flat_map(|range| state.cover(range)) {
+            let written = match cover {
+                Cover::Data(bytes) => Written::Bytes(bytes.to_vec()),
+                Cover::Zeros => Written::Hole(range.end - range.start),
+                Cover::Sealed(Sealed { skip, len, block }) => Written::Sealed { skip, len, block },
+                Cover::Below => return Err(TooMuch),
+            };
+            writes.push((range.start, written));
+        }
+        Ok(Some(Change::Data { id, cut: unsynced.cut(), writes, size: state.size }))
+    }
+
+    /// Does again what [`File::take_unsynced`] gave.
+    pub(crate) fn redo(&self, cut: Option<u64>, writes: Vec<(u64, Written)>, size: u64) -> Result<(), FsError> {
+        if let Some(cut) = cut.filter(|cut| *cut < self.measure().0) {
+            self.truncate(cut)?;
+        }
+        for (at, written) in writes {
+            let part = match written {
+                Written::Bytes(bytes) => Part::Bytes(bytes),
+                Written::Hole(len) => Part::Hole(len),
+                Written::Sealed { skip, len, block } => Part::Sealed(Sealed { skip, len, block }),
+            };
+            self.put_parts(at, vec![part])?;
+        }
+        self.truncate(size)?;
+        self.state.write().unsynced = Unsynced::default();
+        Ok(())
     }
 
     /// What was frozen, or the stored content of a file that did not change.
@@ -338,6 +401,7 @@ impl File {
     pub(crate) fn install(&self, content: Settled) {
         let mut state = self.state.write();
         state.base = content;
+        state.frozen_unsynced = Unsynced::default();
         if let Some(frozen) = state.frozen.take() {
             self.budget.change(frozen.layer.cost(), 0);
         }
@@ -353,6 +417,9 @@ impl File {
         self.budget.change(before, layer.cost());
         state.dirty = layer;
         state.changed = true;
+        let later = std::mem::take(&mut state.unsynced);
+        state.unsynced = std::mem::take(&mut state.frozen_unsynced);
+        state.unsynced.absorb(later);
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {

@@ -35,11 +35,13 @@ pub(super) struct Flusher {
     reached: Durability,
     /// The head that it was made from.
     base: Link,
+    /// The first generation of changes that the newest durable version does not hold.
+    generation: u64,
 }
 
 impl Flusher {
-    pub(super) const fn new(superblock: Superblock, reached: Durability, base: Link) -> Self {
-        Self { superblock, reached, base }
+    pub(super) const fn new(superblock: Superblock, reached: Durability, base: Link, generation: u64) -> Self {
+        Self { superblock, reached, base, generation }
     }
 }
 
@@ -86,33 +88,59 @@ impl Fs {
         let mut flusher = self.flusher.lock();
         // Files without a name are in no version: they are sealed only where memory runs short.
         let short = self.memory_is_short();
-        let frozen = freeze(&mut self.table.lock(), short);
-        if let Some(frozen) = frozen {
-            let mut written = Written::default();
-            match write(self.vault(), &frozen, &mut written) {
-                Ok(superblock) => {
-                    install(&mut self.table.lock(), written, superblock.inodes.clone());
-                    if flusher.superblock != superblock {
-                        flusher.reached = Durability::Memory;
-                    }
-                    flusher.superblock = superblock;
+        let (frozen, generation) = {
+            let mut table = self.table.lock();
+            (freeze(&mut table, short), table.log.generation())
+        };
+        let Some(frozen) = frozen else {
+            step()?;
+            let superblock = flusher.superblock.clone();
+            return self.commit(&mut flusher, superblock, generation, durability);
+        };
+        let mut written = Written::default();
+        let stored = write(self.vault(), &frozen, &mut written).and_then(|superblock| step().map(|()| superblock));
+        let stored = stored.map_err(FsError::from).and_then(|superblock| {
+            let shared = superblock.inodes.clone();
+            if flusher.superblock != superblock {
+                flusher.reached = Durability::Memory;
+            }
+            self.commit(&mut flusher, superblock, generation, durability).map(|()| shared)
+        });
+        let mut table = self.table.lock();
+        match stored {
+            Ok(shared) => {
+                install(&mut table, written, shared);
+                if durability == Durability::Memory {
+                    table.log.sealed();
                 }
-                Err(error) => {
-                    thaw(&mut self.table.lock(), &frozen);
-                    return Err(error.into());
-                }
+                Ok(())
+            }
+            Err(error) => {
+                thaw(&mut table, &frozen);
+                Err(error)
             }
         }
-        step()?;
-        if flusher.reached >= durability {
-            return Ok(());
+    }
+
+    /// Makes a version that is written as durable as asked for. It holds all changes of the generations before this one.
+    fn commit(
+        &self,
+        flusher: &mut Flusher,
+        superblock: Superblock,
+        generation: u64,
+        durability: Durability,
+    ) -> Result<(), FsError> {
+        if flusher.reached < durability || flusher.generation < generation && durability > Durability::Memory {
+            let version = self.bucket.begin(&superblock, flusher.base, generation)?;
+            match durability {
+                Durability::Published => flusher.base = version.publish()?,
+                Durability::Durable | Durability::Memory => version.checkpoint()?,
+            }
+            flusher.reached = durability;
+            flusher.generation = generation;
+            self.table.lock().log.durable(generation);
         }
-        let version = self.bucket.begin(&flusher.superblock, flusher.base)?;
-        match durability {
-            Durability::Published => flusher.base = version.publish()?,
-            Durability::Durable | Durability::Memory => version.checkpoint()?,
-        }
-        flusher.reached = durability;
+        flusher.superblock = superblock;
         Ok(())
     }
 }
@@ -133,6 +161,7 @@ fn freeze(table: &mut Table, short: bool) -> Option<Frozen> {
     let shared = changes.iter().map(|(id, to)| (*id, to.and_then(|ino| freeze_inode(table, ino)))).collect();
     let root = freeze_inode(table, Ino::ROOT)?;
     table.freeze_count();
+    table.log.freeze();
     Some(Frozen { root, shared_base: table.shared_base.clone(), shared, nameless })
 }
 

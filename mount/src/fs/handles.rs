@@ -179,9 +179,20 @@ impl Fs {
         }
     }
 
-    /// Has `answer` called once everything written so far is on disk, or can not be brought there.
-    pub(crate) fn when_durable(&self, answer: impl FnOnce(Result<(), FsError>) + Send + 'static) {
-        self.writeback.when(Durability::Durable, answer);
+    /// Has `answer` called once an open file, if it is about one, and all names are on disk, or can not be brought there.
+    pub(crate) fn when_durable(&self, handle: Option<u64>, answer: impl FnOnce(Result<(), FsError>) + Send + 'static) {
+        let file = match handle.map(|handle| self.file_handle(handle)).transpose() {
+            Ok(open) => open.map(|open| open.ino),
+            Err(error) => return answer(Err(error)),
+        };
+        if let Err(answer) = self.syncer.when(file, Box::new(answer)) {
+            self.writeback.when(Durability::Durable, answer);
+        }
+    }
+
+    /// The thread that answers who waits for that, to be run by whoever mounts.
+    pub(crate) fn answer_syncs(&self) {
+        self.syncer.run(|files| self.journal(files), |answer| self.writeback.when(Durability::Durable, answer));
     }
 
     /// `fallocate`: space is not set aside, so without a mode it only grows the file; more than there is, is refused.

@@ -10,10 +10,13 @@ mod file;
 mod flush;
 mod handles;
 mod listing;
+mod log;
 #[cfg(test)]
 mod model;
 mod names;
+mod redo;
 mod table;
+mod unsynced;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +39,7 @@ use table::{Object, Table};
 use crate::Owner;
 use crate::errno::FsError;
 use crate::limits;
+use crate::syncer::Syncer;
 use crate::writeback::{Durability, Writeback};
 
 /// Who asks.
@@ -82,6 +86,7 @@ pub(crate) struct Fs {
     /// Files up to this size are handed to the kernel by chunks.
     handover_limit: u64,
     writeback: Writeback,
+    syncer: Syncer<Ino>,
     /// Bytes free on the disk, as of when.
     disk: Mutex<Option<(Instant, u64)>>,
     flusher: Mutex<Flusher>,
@@ -91,23 +96,21 @@ pub(crate) struct Fs {
 }
 
 impl Fs {
-    /// The bucket's newest state on this machine, published or not.
+    /// The bucket's newest state on this machine, published or not, with what its journal has beyond that.
     pub(crate) fn new(bucket: Arc<Bucket>, owner: Owner, dirty_limit: usize) -> Result<Self, FsError> {
         let (superblock, base) = (bucket.superblock()?, bucket.head());
         let reached = if bucket.has_checkpoint() { Durability::Durable } else { Durability::Published };
         let budget = Arc::new(DirtyBytes::default());
+        let journal = bucket.journaled()?;
         let Superblock { root, inodes } = &superblock;
-        let table = Table::new(root, inodes.clone(), |record| object(record, &budget));
-        let writeback = Writeback::new();
-        if reached < Durability::Published {
-            writeback.note(|schedule| schedule.changed(Instant::now()));
-        }
-        Ok(Self {
+        let table = Table::new(root, inodes.clone(), journal.next_generation, |record| object(record, &budget));
+        let fs = Self {
             table: Mutex::new(table),
             handles: Handles::default(),
-            writeback,
+            writeback: Writeback::new(),
+            syncer: Syncer::new(),
             disk: Mutex::default(),
-            flusher: Mutex::new(Flusher::new(superblock, reached, base)),
+            flusher: Mutex::new(Flusher::new(superblock, reached, base, journal.generation)),
             gate: RwLock::new(true),
             bucket,
             owner,
@@ -115,7 +118,12 @@ impl Fs {
             budget,
             dirty_limit,
             handover_limit: memory_bytes() / limits::HANDOVER_SHARE,
-        })
+        };
+        if reached < Durability::Published {
+            fs.changed();
+        }
+        fs.redo(journal.changes);
+        Ok(fs)
     }
 
     /// The kernel heeds POSIX ACLs; else there are none to be seen.
@@ -200,8 +208,9 @@ impl Fs {
         if *open { Ok(open) } else { Err(FsError::ReadOnly) }
     }
 
-    /// Ends the write-back thread after one last attempt to publish.
+    /// Ends the threads after one last attempt to publish.
     pub(crate) fn stop(&self) {
+        self.syncer.stop();
         self.writeback.stop();
     }
 

@@ -6,7 +6,9 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use jaxfs_sync::tree::{Body, Content, DirectoryBody, FileId, Kind, Name, SharedInode, Target, Tree};
+use jaxfs_sync::tree::{
+    Body, Change, Content, DirectoryBody, FileId, Kind, Name, Record, SharedInode, Target, Time, Tree,
+};
 use parking_lot::MutexGuard;
 
 use super::attributes::{S_ISGID, Stat};
@@ -38,7 +40,7 @@ enum Resolved {
 
 /// The table while an operation on what names lead to is under way. What was brought into memory for it and is not used
 /// when it ends goes again.
-struct Held<'a, const N: usize> {
+pub(super) struct Held<'a, const N: usize> {
     table: MutexGuard<'a, Table>,
     found: [Option<Ino>; N],
 }
@@ -134,10 +136,7 @@ impl Fs {
         if body.kind() == Kind::Directory && ancestors(&table, parent).nth(limits::DIRECTORY_DEPTH).is_some() {
             return Err(FsError::NameTooLong);
         }
-        let above = table.get(parent).ok_or(FsError::NotFound)?;
-        if above.nlink == 0 {
-            return Err(FsError::NotFound);
-        }
+        let above = table.get(parent).filter(|above| above.nlink > 0).ok_or(FsError::NotFound)?;
         let time = now();
         let inherits = above.attributes.mode & S_ISGID != 0;
         let mut attributes = Attributes {
@@ -156,18 +155,36 @@ impl Fs {
         let default = above.attributes.xattrs.get(acl::DEFAULT).filter(|_| self.heeds_acls());
         acl::inherit(&mut attributes, body.kind(), default, caller.umask)?;
         let record = attributes.record(FileId::random(), body);
-        let ino = table.load(&record, Links::Home(parent, name.clone()), |record| self.object(record));
-        table.add_name(parent, name, ino);
-        touch_times(&mut table, parent, true);
-        let file = table.get(ino).and_then(|inode| inode.file().cloned());
-        let stat = self.reply(&mut table, ino)?;
+        let (stat, file) = self.add(&mut table, parent, name, record)?;
         drop(table);
         self.changed();
         Ok((stat, file))
     }
 
+    /// Makes what a record says under a free name.
+    pub(super) fn add(
+        &self,
+        table: &mut Table,
+        parent: Ino,
+        name: Name,
+        record: Record,
+    ) -> Result<(Stat, Option<Arc<File>>), FsError> {
+        let directory = table.locate(parent).ok_or(FsError::NotFound)?;
+        let time = record.btime;
+        let ino = table.load(&record, Links::Home(parent, name.clone()), |record| self.object(record));
+        table.add_name(parent, name.clone(), ino);
+        touch_times(table, parent, true, time);
+        table.log.push(Change::Make { at: (directory, name), record: Box::new(record) }, None);
+        let file = table.get(ino).and_then(|inode| inode.file().cloned());
+        Ok((self.reply(table, ino)?, file))
+    }
+
     /// Gives a file one more name. The kernel then holds one more lookup of it.
     pub(crate) fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Stat, FsError> {
+        self.link_at(ino, parent, name, now())
+    }
+
+    pub(super) fn link_at(&self, ino: Ino, parent: Ino, name: &[u8], time: Time) -> Result<Stat, FsError> {
         let _gate = self.enter()?;
         let name = free_name(parent, name)?;
         let (mut table, [existing]) = self.resolve([(parent, &name)])?;
@@ -187,10 +204,14 @@ impl Fs {
         if inode.nlink >= limits::LINKS {
             return Err(FsError::TooManyLinks);
         }
+        let (Some(id), Some(directory)) = (table.locate(ino), table.locate(parent)) else {
+            return Err(FsError::NotFound);
+        };
         table.link(ino);
-        table.add_name(parent, name, ino);
-        touch_times(&mut table, ino, false);
-        touch_times(&mut table, parent, true);
+        table.add_name(parent, name.clone(), ino);
+        touch_times(&mut table, ino, false, time);
+        touch_times(&mut table, parent, true, time);
+        table.log.push(Change::Link { id, at: (directory, name), time }, Some(ino));
         let stat = self.reply(&mut table, ino)?;
         drop(table);
         self.changed();
@@ -199,22 +220,26 @@ impl Fs {
 
     /// Removes the name of a file.
     pub(crate) fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
-        self.remove(parent, name, |directory| if directory.is_some() { Err(FsError::IsDirectory) } else { Ok(()) })
+        self.remove(parent, name, now(), |directory| match directory {
+            Some(_) => Err(FsError::IsDirectory),
+            None => Ok(()),
+        })
     }
 
     /// Removes an empty directory.
     pub(crate) fn remove_directory(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
-        self.remove(parent, name, |directory| match directory {
+        self.remove(parent, name, now(), |directory| match directory {
             None => Err(FsError::NotDirectory),
             Some(directory) if directory.entries > 0 => Err(FsError::NotEmpty),
             Some(_) => Ok(()),
         })
     }
 
-    fn remove(
+    pub(super) fn remove(
         &self,
         parent: Ino,
         name: &[u8],
+        time: Time,
         check: impl Fn(Option<&Directory>) -> Result<(), FsError>,
     ) -> Result<(), FsError> {
         let _gate = self.enter()?;
@@ -222,8 +247,10 @@ impl Fs {
         let (mut table, [found]) = self.resolve([(parent, &name)])?;
         let ino = found.ok_or(FsError::NotFound)?;
         check(table.directory(ino))?;
-        remove_link(&mut table, parent, &name, ino);
-        touch_times(&mut table, parent, true);
+        let directory = table.locate(parent).ok_or(FsError::NotFound)?;
+        remove_link(&mut table, parent, &name, ino, time);
+        touch_times(&mut table, parent, true, time);
+        table.log.push(Change::Remove { at: (directory, name), time }, None);
         drop(table);
         self.changed();
         Ok(())
@@ -231,6 +258,16 @@ impl Fs {
 
     /// Moves a name.
     pub(crate) fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), on_target: OnTarget) -> Result<(), FsError> {
+        self.rename_at(from, to, on_target, now())
+    }
+
+    pub(super) fn rename_at(
+        &self,
+        from: (Ino, &[u8]),
+        to: (Ino, &[u8]),
+        on_target: OnTarget,
+        time: Time,
+    ) -> Result<(), FsError> {
         let _gate = self.enter()?;
         let (from, from_name) = (from.0, checked(from.1)?);
         let (to, to_name) = (to.0, free_name(to.0, to.1)?);
@@ -246,15 +283,26 @@ impl Fs {
             _ => {}
         }
         below_itself(&table, source, to)?;
-        if on_target == OnTarget::Replace
-            && let Some(target) = target
-        {
-            replaceable(&table, source, target)?;
-            remove_link(&mut table, to, &to_name, target);
-        }
         let exchanged = target.filter(|_| on_target == OnTarget::Exchange);
+        match target {
+            Some(target) if exchanged.is_some() => below_itself(&table, target, from)?,
+            Some(target) => replaceable(&table, source, target)?,
+            None => {}
+        }
+        let (Some(from_id), Some(to_id)) = (table.locate(from), table.locate(to)) else {
+            return Err(FsError::NotFound);
+        };
+        let change = Change::Rename {
+            from: (from_id, from_name.clone()),
+            to: (to_id, to_name.clone()),
+            exchange: exchanged.is_some(),
+            time,
+        };
+        table.log.push(change, Some(source));
+        if let Some(target) = target.filter(|_| exchanged.is_none()) {
+            remove_link(&mut table, to, &to_name, target, time);
+        }
         if let Some(target) = exchanged {
-            below_itself(&table, target, from)?;
             table.pin(target);
             table.remove_name(to, &to_name, target);
         }
@@ -264,12 +312,12 @@ impl Fs {
         table.unpin(source);
         if let Some(target) = exchanged {
             table.add_name(from, from_name, target);
-            touch_times(&mut table, target, false);
+            touch_times(&mut table, target, false, time);
             table.unpin(target);
         }
-        touch_times(&mut table, source, false);
-        touch_times(&mut table, from, true);
-        touch_times(&mut table, to, true);
+        touch_times(&mut table, source, false, time);
+        touch_times(&mut table, from, true, time);
+        touch_times(&mut table, to, true, time);
         drop(table);
         self.changed();
         Ok(())
@@ -293,7 +341,10 @@ impl Fs {
     ///
     /// What is found is in the table as long as the guard is held, unless it is evicted by name, and longer only if it is
     /// made to be.
-    fn resolve<const N: usize>(&self, places: [Place<'_>; N]) -> Result<(Held<'_, N>, [Option<Ino>; N]), FsError> {
+    pub(super) fn resolve<const N: usize>(
+        &self,
+        places: [Place<'_>; N],
+    ) -> Result<(Held<'_, N>, [Option<Ino>; N]), FsError> {
         let mut stored: [Option<Stored>; N] = [const { None }; N];
         loop {
             let mut held = Held { table: self.table.lock(), found: [None; N] };
@@ -329,6 +380,27 @@ impl Fs {
             }
         }
         Ok(())
+    }
+
+    /// Brings a file that has several names into memory, by its id, and pins it.
+    pub(super) fn hold_shared(&self, id: FileId) -> Result<Ino, FsError> {
+        let mut stored = None;
+        loop {
+            let mut table = self.table.lock();
+            match self.resolve_shared(&mut table, id, stored.as_ref())? {
+                Resolved::Known(ino) => {
+                    let ino = ino.ok_or(FsError::NotFound)?;
+                    table.pin(ino);
+                    return Ok(ino);
+                }
+                _ => {
+                    let inodes = table.shared_base.clone();
+                    drop(table);
+                    let inode = inodes.get(self.vault(), &id)?;
+                    stored = Some((inodes, inode));
+                }
+            }
+        }
     }
 
     fn resolve_in(
@@ -409,8 +481,8 @@ fn symlink(target: &[u8]) -> Result<Body, FsError> {
     }
 }
 
-fn remove_link(table: &mut Table, parent: Ino, name: &Name, ino: Ino) {
-    touch_times(table, ino, false);
+fn remove_link(table: &mut Table, parent: Ino, name: &Name, ino: Ino, time: Time) {
+    touch_times(table, ino, false, time);
     // The name may be all that holds it.
     table.pin(ino);
     table.remove_name(parent, name, ino);
@@ -419,8 +491,7 @@ fn remove_link(table: &mut Table, parent: Ino, name: &Name, ino: Ino) {
 }
 
 /// Sets ctime, and mtime too where entries or content changed, and marks the inode.
-fn touch_times(table: &mut Table, ino: Ino, modified: bool) {
-    let time = now();
+fn touch_times(table: &mut Table, ino: Ino, modified: bool, time: Time) {
     if let Some(inode) = table.get_mut(ino) {
         inode.attributes.ctime = time;
         if modified {

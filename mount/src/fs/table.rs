@@ -16,9 +16,11 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use jaxfs_sync::tree::{Body, DirectoryBody, FileId, Kind, Name, Record, SharedInode, Time, Tree, Xattrs};
+use jaxfs_sync::tree::change;
+use jaxfs_sync::tree::{Body, Change, DirectoryBody, FileId, Kind, Name, Record, SharedInode, Time, Tree, Xattrs};
 
 use super::file::File;
+use super::log::Log;
 
 /// An inode number, which is also the FUSE node id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -60,6 +62,20 @@ impl Attributes {
             atime: record.atime,
             xattrs: Arc::new(record.xattrs.clone()),
         }
+    }
+
+    /// The change that gives a file these attributes.
+    fn change(&self, id: FileId) -> Change {
+        let Self { mode, uid, gid, mtime, ctime, atime, .. } = *self;
+        let xattrs = Xattrs::clone(&self.xattrs);
+        Change::Attributes(Box::new(change::Attributes { id, mode, uid, gid, mtime, ctime, atime, xattrs }))
+    }
+
+    /// Takes attributes over.
+    pub(super) fn redo(&mut self, change: change::Attributes) {
+        let change::Attributes { id: _, mode, uid, gid, mtime, ctime, atime, xattrs } = change;
+        let xattrs = Arc::new(xattrs);
+        *self = Self { mode, uid, gid, mtime, ctime, atime, xattrs, btime: self.btime };
     }
 
     /// The record of a file with these attributes.
@@ -193,10 +209,16 @@ pub(crate) struct Table {
     pub(crate) nameless: HashSet<Ino>,
     /// Names that changed and were not frozen yet.
     changed: u64,
+    pub(super) log: Log,
 }
 
 impl Table {
-    pub(crate) fn new(root: &Record, shared: Tree<SharedInode>, file: impl Fn(&Record) -> Object) -> Self {
+    pub(crate) fn new(
+        root: &Record,
+        shared: Tree<SharedInode>,
+        generation: u64,
+        file: impl Fn(&Record) -> Object,
+    ) -> Self {
         let mut table = Self {
             inodes: HashMap::new(),
             shared_base: shared,
@@ -205,6 +227,7 @@ impl Table {
             root_changed: false,
             nameless: HashSet::new(),
             changed: 0,
+            log: Log::new(generation),
         };
         table.inodes.insert(Ino::ROOT, new_inode(root, file(root), 1, false));
         table
@@ -262,6 +285,30 @@ impl Table {
                 self.set_home(ino, home);
                 ino
             }
+        }
+    }
+
+    /// Makes sure that a change may name this inode by what it gives. To be called before anything moves; none if it has no
+    /// name, so that no change to it counts.
+    pub(super) fn locate(&mut self, ino: Ino) -> Option<FileId> {
+        let inode = self.get(ino).filter(|inode| inode.nlink > 0)?;
+        let id = inode.id;
+        if self.log.is_unknown(id) {
+            let mut path: Vec<_> =
+                std::iter::successors(inode.home.as_ref(), |(parent, _)| self.get(*parent)?.home.as_ref())
+                    .map(|(_, name)| name.clone())
+                    .collect();
+            path.reverse();
+            self.log.push(Change::Locate { id, path }, None);
+        }
+        Some(id)
+    }
+
+    /// Notes what the attributes of an inode are now.
+    pub(super) fn log_attributes(&mut self, ino: Ino) {
+        let Some(id) = self.locate(ino) else { return };
+        if let Some(attributes) = self.get(ino).map(|inode| inode.attributes.change(id)) {
+            self.log.push(attributes, None);
         }
     }
 

@@ -8,6 +8,7 @@
 
 mod create;
 mod error;
+mod journal;
 mod report;
 mod transaction;
 mod verify;
@@ -21,6 +22,7 @@ use parking_lot::Mutex;
 
 pub use create::{NewBucket, UNFINISHED};
 pub use error::BucketError;
+pub use journal::Journaled;
 pub use report::{BucketStatus, LogEntry};
 pub use transaction::Transaction;
 pub use verify::VerifyReport;

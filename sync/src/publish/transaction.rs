@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::journal::GENERATION;
 use super::{Bucket, BucketError, CHECKPOINT, encode_ref, now};
 use crate::bucket::{Height, ManifestDraft, Place, Rejected, SignedManifest};
 use crate::chain::{Input, Output, Source};
@@ -15,19 +16,21 @@ pub struct Transaction<'a> {
     bucket: &'a Bucket,
     entry: BlockRef,
     base: Link,
+    generation: u64,
 }
 
 impl Bucket {
     /// Seals the root of a version that was made from the one that `base` published. Its other blocks are in the vault
-    /// already.
+    /// already. It holds all changes of the generations before `generation`: those in the journal are not needed any more
+    /// once it is durable.
     ///
     /// # Errors
     /// If it can not be stored, or this device may not write.
-    pub fn begin(&self, superblock: &Superblock, base: Link) -> Result<Transaction<'_>, BucketError> {
+    pub fn begin(&self, superblock: &Superblock, base: Link, generation: u64) -> Result<Transaction<'_>, BucketError> {
         if !self.role().may_write() {
             return Err(BucketError::NotAWriter);
         }
-        Ok(Transaction { bucket: self, entry: superblock.put(&self.vault)?, base })
+        Ok(Transaction { bucket: self, entry: superblock.put(&self.vault)?, base, generation })
     }
 }
 
@@ -39,8 +42,7 @@ impl Transaction<'_> {
     pub fn checkpoint(self) -> Result<(), BucketError> {
         let _one_at_a_time = self.bucket.publishing.lock();
         self.check_base()?;
-        let store = self.bucket.vault.store();
-        store.commit(Commit { manifests: Vec::new(), meta: vec![(CHECKPOINT, Some(encode_ref(&self.entry)))] })?;
+        self.commit(Vec::new(), Some(encode_ref(&self.entry)))?;
         self.bucket.state.lock().checkpoint = Some(self.entry);
         Ok(())
     }
@@ -55,10 +57,17 @@ impl Transaction<'_> {
         self.check_base()?;
         let Some(manifest) = self.manifest()? else { return self.forget_checkpoint() };
         self.bucket.state.lock().attempted = Some(manifest.clone());
-        let commit =
-            Commit { manifests: vec![(manifest.link(), manifest.bytes().to_vec())], meta: vec![(CHECKPOINT, None)] };
-        self.bucket.vault.store().commit(commit)?;
+        self.commit(vec![(manifest.link(), manifest.bytes().to_vec())], None)?;
         self.admit(manifest)
+    }
+
+    fn commit(&self, manifests: Vec<(Link, Vec<u8>)>, checkpoint: Option<Vec<u8>>) -> Result<(), BucketError> {
+        let generation = self.generation.to_le_bytes().to_vec();
+        let meta = vec![(CHECKPOINT, checkpoint), (GENERATION, Some(generation))];
+        let store = self.bucket.vault.store();
+        store.commit(Commit { manifests, meta })?;
+        store.forget_journal(self.generation);
+        Ok(())
     }
 
     /// A version never replaces one that it was not made from.
@@ -99,10 +108,8 @@ impl Transaction<'_> {
     }
 
     fn forget_checkpoint(&self) -> Result<Link, BucketError> {
-        if self.bucket.has_checkpoint() {
-            self.bucket.vault.store().commit(Commit { manifests: Vec::new(), meta: vec![(CHECKPOINT, None)] })?;
-            self.bucket.state.lock().checkpoint = None;
-        }
+        self.commit(Vec::new(), None)?;
+        self.bucket.state.lock().checkpoint = None;
         Ok(self.bucket.head())
     }
 

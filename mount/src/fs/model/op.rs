@@ -93,6 +93,8 @@ pub(super) enum Op {
     Lookup(At),
     /// One lookup, or all.
     Forget(Pick, bool),
+    /// Names, and the content of open files.
+    Sync(Vec<Pick>),
     Flush(Flush),
     /// Another mount of the same open bucket.
     Remount,
@@ -227,6 +229,7 @@ fn attributes() -> BoxedStrategy<Op> {
         2 => (node(), 0..4u8, value, prop::option::of(any::<bool>()))
             .prop_map(|(node, name, len, exists)| Op::SetXattr { node, name, len, exists }),
         1 => (node(), 0..4u8).prop_map(|(node, name)| Op::RemoveXattr(node, name)),
+        6 => prop::collection::vec(any::<Pick>(), 0..3).prop_map(Op::Sync),
         1 => (0..0o1000u16).prop_map(Op::Umask),
         3 => (node(), any::<bool>(), any_acl()).prop_map(|(node, default, acl)| Op::SetAcl { node, default, acl }),
         1 => (node(), any::<bool>()).prop_map(|(node, default)| Op::RemoveAcl(node, default)),
@@ -235,14 +238,14 @@ fn attributes() -> BoxedStrategy<Op> {
 }
 
 fn simple() -> BoxedStrategy<Op> {
-    prop_oneof![6 => names(), 5 => contents(), 1 => attributes()].boxed()
+    prop_oneof![12 => names(), 10 => contents(), 3 => attributes()].boxed()
 }
 
 fn flush() -> BoxedStrategy<Op> {
     let durability = prop_oneof![
-        5 => Just(Durability::Memory),
-        2 => Just(Durability::Durable),
-        1 => Just(Durability::Published),
+        3 => Just(Durability::Memory),
+        3 => Just(Durability::Durable),
+        2 => Just(Durability::Published),
     ];
     (durability, 0..12u8, prop::collection::vec(simple(), 0..8), prop::option::weighted(0.4, 0..12u8))
         .prop_map(|(durability, step, meanwhile, fails)| Op::Flush(Flush { durability, step, meanwhile, fails }))

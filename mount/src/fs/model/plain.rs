@@ -10,7 +10,7 @@ use super::acl::{self, Acl};
 use super::lab::ME;
 use super::op::{Sort, Space};
 use crate::errno::FsError;
-use crate::fs::OnTarget;
+use crate::fs::{OnTarget, Stat};
 
 type Result<T> = std::result::Result<T, FsError>;
 
@@ -53,6 +53,8 @@ pub(super) struct Node {
     pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Names.
     pub(super) links: u64,
+    /// Its content was changed since it was made, or synced.
+    pub(super) written: bool,
     pub(super) body: Body,
 }
 
@@ -126,6 +128,27 @@ impl Plain {
         }
     }
 
+    /// The content of a file, if there is one.
+    pub(super) fn file(&self, id: Id) -> Option<&Rc<Vec<u8>>> {
+        match &self.nodes.get(&id)?.body {
+            Body::File(content) => Some(content),
+            _ => None,
+        }
+    }
+
+    pub(super) fn synced(&mut self, file: Id) {
+        self.get(file).written = false;
+    }
+
+    /// Takes over what a file has that was written to, and not synced: times and set-id bits are from any moment since.
+    pub(super) fn adopt(&mut self, file: Id, content: Rc<Vec<u8>>, found: &Stat) {
+        let node = self.get(file);
+        assert_eq!(node.mode & !0o6000, found.mode & !0o6000, "mode of {file}");
+        node.mode = found.mode;
+        (node.mtime, node.ctime) = (Stamp::exactly(found.mtime), Stamp::exactly(found.ctime));
+        node.body = Body::File(content);
+    }
+
     pub(super) fn content(&self, file: Id) -> &[u8] {
         match &self.node(file).body {
             Body::File(content) => content,
@@ -134,6 +157,7 @@ impl Plain {
     }
 
     fn content_mut(&mut self, file: Id) -> &mut Vec<u8> {
+        self.get(file).written = true;
         match &mut self.get(file).body {
             Body::File(content) => Rc::make_mut(content),
             _ => panic!("a file"),
@@ -194,7 +218,19 @@ impl Plain {
             }
         };
         let uid = ME.uid;
-        let node = Node { mode, uid, gid, mtime: now, ctime: now, btime: now, atime: None, xattrs, links: 1, body };
+        let node = Node {
+            mode,
+            uid,
+            gid,
+            mtime: now,
+            ctime: now,
+            btime: now,
+            atime: None,
+            xattrs,
+            links: 1,
+            written: false,
+            body,
+        };
         self.last += 1;
         let id = self.last;
         self.nodes.insert(id, node);

@@ -21,6 +21,10 @@ pub(super) struct World {
     pub(super) plain: Plain,
     /// What a restart finds.
     kept: Plain,
+    /// But for the content of files that were not synced themselves, which is one of these.
+    loose: BTreeMap<Id, Vec<Rc<Vec<u8>>>>,
+    /// When something was last synced by the journal, in operations.
+    synced: u64,
     /// The numbers of all files that were ever seen: they never change.
     pub(super) inos: BTreeMap<Id, Ino>,
     /// What the kernel has counted.
@@ -45,6 +49,7 @@ impl World {
             atime: None,
             xattrs: BTreeMap::new(),
             links: 1,
+            written: false,
             body: Body::Directory(BTreeMap::new()),
         };
         let plain = Plain::new(root);
@@ -52,6 +57,8 @@ impl World {
             lab: Some(lab),
             mounted: Some(fs),
             kept: plain.clone(),
+            loose: BTreeMap::new(),
+            synced: 0,
             plain,
             inos: BTreeMap::from([(ROOT, Ino::ROOT)]),
             lookups: BTreeMap::new(),
@@ -77,6 +84,7 @@ impl World {
 
     fn flush(world: &Rc<RefCell<Self>>, flush: &Flush) {
         let (fs, frozen) = (world.borrow().fs(), world.borrow().plain.clone());
+        let begun = world.borrow().steps;
         let failed = Rc::new(RefCell::new(false));
         let mut meanwhile = flush.meanwhile.clone();
         let hook = {
@@ -99,7 +107,15 @@ impl World {
             Err(error) => assert!(*failed.borrow() && error == FsError::NoSpace, "a write-back failed: {error}"),
         }
         if result.is_ok() && flush.durability != Durability::Memory {
-            world.kept = frozen;
+            if world.synced <= begun {
+                world.kept = frozen;
+                world.loose.clear();
+            } else {
+                // What was synced meanwhile is newer.
+                for (id, contents) in &mut world.loose {
+                    contents.extend(frozen.file(*id).cloned());
+                }
+            }
         }
     }
 
@@ -290,8 +306,66 @@ impl World {
                 let count = if all { self.lookups[&id] } else { 1 };
                 self.forget(id, count);
             }
+            Op::Sync(ref picks) => {
+                let files: Vec<_> = picks.iter().filter_map(|pick| self.handle(*pick)).map(|(_, id)| id).collect();
+                self.sync(&files);
+            }
             Op::Flush(_) | Op::Remount | Op::Restart => unreachable!("not simple"),
         }
+    }
+
+    /// If the journal takes it, names are safe from here on, and the content of these files.
+    fn sync(&mut self, files: &[Id]) {
+        let inos: Vec<_> = files.iter().map(|id| self.inos[id]).collect();
+        if !self.fs().journal(&inos) {
+            return;
+        }
+        let mut loose = BTreeMap::new();
+        for (id, node) in &self.plain.nodes {
+            let Body::File(content) = &node.body else { continue };
+            if node.written && !files.contains(id) {
+                let before = self.loose.get(id).cloned();
+                let before = before.unwrap_or_else(|| vec![self.kept.file(*id).cloned().unwrap_or_default()]);
+                loose.insert(*id, before.into_iter().chain([Rc::clone(content)]).collect());
+            }
+        }
+        files.iter().for_each(|id| self.plain.synced(*id));
+        self.kept = self.plain.clone();
+        (self.loose, self.synced) = (loose, self.steps);
+    }
+
+    /// Lets the model have those contents that were found, if they can be.
+    fn adopt(&mut self) {
+        for (id, contents) in std::mem::take(&mut self.loose) {
+            if self.plain.nodes.contains_key(&id) {
+                let (stat, found) = self.look(id);
+                let content = contents.into_iter().find(|content| **content == found);
+                let content = content.unwrap_or_else(|| panic!("a content that {id} never had: {} bytes", found.len()));
+                self.plain.adopt(id, content, &stat);
+            }
+        }
+        self.kept = self.plain.clone();
+    }
+
+    /// What a file is like, without the kernel's knowing.
+    fn look(&self, id: Id) -> (Stat, Vec<u8>) {
+        let (fs, mut path) = (self.fs(), Vec::new());
+        let mut at = id;
+        while at != ROOT {
+            let (dir, name) = self.plain.place(at).unwrap();
+            path.push(name);
+            at = dir;
+        }
+        let mut stats = vec![fs.attributes(Ino::ROOT).unwrap()];
+        for name in path.iter().rev() {
+            stats.push(fs.lookup(stats[stats.len() - 1].ino, name).unwrap().expect("a name of the model"));
+        }
+        let stat = stats[stats.len() - 1];
+        let handle = fs.open(stat.ino, None, false, ME).unwrap();
+        let content = fs.read(handle, 0, 1 << 30).unwrap();
+        fs.release(handle);
+        stats.drain(1..).rev().for_each(|stat| fs.forget(stat.ino, 1));
+        (stat, content.to_vec())
     }
 
     /// Who makes something.
@@ -342,6 +416,7 @@ impl World {
         self.lookups.clear();
         self.handles.clear();
         self.plain.go_back(&self.kept);
+        self.adopt();
     }
 
     /// Whether a file can be reached: it has a name, or the kernel holds it.
