@@ -98,9 +98,10 @@ fn a_node_killed_amid_writing_leaves_a_sound_bucket() {
         crash_over(&world);
         is_sound(&world);
         assert_eq!(fs::read(world.at("base")).unwrap(), b"base\n");
-        // The file synced as the fiftieth, and all that came before it.
+        // The file synced as the fiftieth, and the names of all that came before it.
         for at in 0..50 {
-            assert!(fs::read(dir.join(at.to_string())).unwrap() == vec![at as u8; 40_000], "{round}: {at}");
+            let found = fs::read(dir.join(at.to_string())).unwrap();
+            assert!(found == vec![at as u8; 40_000] || found.is_empty() && at < 49, "{round}: {at}: {}", found.len());
         }
     }
 }

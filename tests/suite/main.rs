@@ -14,6 +14,7 @@ mod crash;
 mod errors;
 mod files;
 mod fsx;
+mod killed;
 mod large;
 mod metadata;
 mod mounting;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         ("crash", crash::CLAIMS),
         ("errors", errors::CLAIMS),
         ("files", files::CLAIMS),
+        ("killed", killed::CLAIMS),
         ("fsx", fsx::CLAIMS),
         ("large", large::CLAIMS),
         ("metadata", metadata::CLAIMS),
