@@ -400,8 +400,9 @@ impl Filesystem for Border {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let result = self.fs.copy_range((fh_in.0, offset_in), (fh_out.0, offset_out), len);
-        answer!(reply, result, |copied| reply.written(copied as u32));
+        self.fs.copy_range_then((fh_in.0, offset_in), (fh_out.0, offset_out), len, |result| {
+            answer!(reply, result, |copied| reply.written(copied as u32));
+        });
     }
 }
 
