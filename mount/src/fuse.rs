@@ -399,8 +399,10 @@ impl Filesystem for Border {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let result = self.fs.copy_range((fh_in.0, offset_in), (fh_out.0, offset_out), len, caller(req));
-        answer!(reply, result, |copied| reply.written(copied as u32));
+        let (from, to) = ((fh_in.0, offset_in), (fh_out.0, offset_out));
+        self.fs.copy_range_then(from, to, len, caller(req), |result| {
+            answer!(reply, result, |copied| reply.written(copied as u32));
+        });
     }
 }
 

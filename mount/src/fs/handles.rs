@@ -250,6 +250,24 @@ impl Fs {
         Ok(copied)
     }
 
+    /// Copies as [`Fs::copy_range`] does, and has `answer` called as [`Fs::write_then`] has.
+    pub(crate) fn copy_range_then(
+        self: &Arc<Self>,
+        from: (u64, u64),
+        to: (u64, u64),
+        len: u64,
+        caller: Caller,
+        answer: impl FnOnce(Result<u64, FsError>) + Send + 'static,
+    ) {
+        if self.budget.get() < self.dirty_limit {
+            return answer(self.copy_range(from, to, len, caller));
+        }
+        let fs = Arc::clone(self);
+        self.writeback.when(Durability::Memory, move |room| {
+            answer(room.and_then(|()| fs.copy_range(from, to, len, caller)));
+        });
+    }
+
     pub(super) fn file(&self, ino: Ino) -> Result<Arc<File>, FsError> {
         let table = self.table.lock();
         let inode = table.get(ino).ok_or(FsError::NotFound)?;

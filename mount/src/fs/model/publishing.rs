@@ -128,3 +128,31 @@ fn writing_ten_times_the_dirty_limit_stays_within_it() {
     let handle = fs.open(found.ino, None, false, ME).unwrap();
     assert!(fs.read(handle, 0, plain.len() + 1).unwrap() == plain);
 }
+
+#[test]
+fn copying_ten_times_the_dirty_limit_stays_within_it() {
+    const LIMIT: usize = 2 << 20;
+    const PIECE: u64 = 96 << 10;
+    let lab = Lab::new();
+    let running = Running::new(&lab, LIMIT);
+    let (source, from) = running.fs.create(Ino::ROOT, b"source", 0o600, ME).unwrap();
+    let plain: Vec<u8> = (0..PIECE).map(|at| (at / 3) as u8).collect();
+    running.fs.write(from, 0, &plain, false).unwrap();
+    let (target, to) = running.fs.create(Ino::ROOT, b"target", 0o600, ME).unwrap();
+    let mut most = 0;
+    let pieces = 10 * LIMIT as u64 / PIECE;
+    for at in 0..pieces {
+        let (answer, answered) = mpsc::sync_channel(1);
+        running.fs.copy_range_then((from, 0), (to, at * PIECE), PIECE, ME, move |done| answer.send(done).unwrap());
+        assert_eq!(answered.recv().unwrap(), Ok(PIECE));
+        most = most.max(running.fs.pending().1);
+    }
+    assert!(most <= LIMIT as u64 + 2 * PIECE, "{most} dirty bytes with a limit of {LIMIT}");
+    for at in 0..pieces {
+        assert!(running.fs.read(to, at * PIECE, PIECE as usize).unwrap() == plain);
+    }
+    for (stat, handle) in [(source, from), (target, to)] {
+        running.fs.release(handle);
+        running.fs.forget(stat.ino, 1);
+    }
+}
