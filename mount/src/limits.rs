@@ -69,3 +69,9 @@ pub(crate) const LOG_BYTES: usize = 16 << 20;
 
 /// What `fsync` puts into the journal of one file's content at most. More is better sealed where it is to stay.
 pub(crate) const JOURNALED_BYTES: u64 = 1 << 20;
+
+/// The same in pieces that do not touch.
+pub(crate) const JOURNALED_RANGES: usize = 4_096;
+
+/// The same of all files together that are synced at once, and of those that were renamed since.
+pub(crate) const JOURNALED_AT_ONCE: usize = 3 << 20;

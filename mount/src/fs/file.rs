@@ -357,7 +357,7 @@ impl File {
         if unsynced.is_empty() {
             return Ok(None);
         }
-        if unsynced.bytes() > limits::JOURNALED_BYTES {
+        if unsynced.bytes() > limits::JOURNALED_BYTES || unsynced.ranges().count() > limits::JOURNALED_RANGES {
             return Err(TooMuch);
         }
         let mut writes = Vec::new();

@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use jaxfs_sync::tree::{Change, FileId, Name, Record, change};
 
 use super::Fs;
+use super::file::TooMuch;
 use super::log::Logged;
 use super::names::OnTarget;
 use super::table::{Ino, Table};
 use crate::errno::FsError;
+use crate::limits;
 
 impl Fs {
     /// Puts into the journal what is not safe: all changes of names and attributes, and the content of these files. Gives
@@ -54,20 +56,24 @@ impl Fs {
 fn gather(table: &mut Table, files: &[Ino]) -> Option<Vec<Logged>> {
     let mut changes = table.log.take()?;
     let moved = changes.iter().filter_map(|logged| logged.moved);
+    let mut room = limits::JOURNALED_AT_ONCE;
     for ino in moved.chain(files.iter().copied()).collect::<Vec<_>>() {
         let Some(file) = table.get(ino).and_then(|inode| inode.file().cloned()) else { continue };
         let Some(id) = table.locate(ino) else { continue };
-        match file.take_unsynced(id) {
-            Ok(None) => {}
-            Ok(Some(data)) => {
-                table.log.push(data, None);
-                table.log_attributes(ino);
-            }
-            Err(_) => {
-                table.log.give_up();
-                return None;
-            }
-        }
+        let data = match file.take_unsynced(id) {
+            Ok(None) => continue,
+            Ok(Some(data)) => room.checked_sub(data.weight()).map(|left| {
+                room = left;
+                data
+            }),
+            Err(TooMuch) => None,
+        };
+        let Some(data) = data else {
+            table.log.give_up();
+            return None;
+        };
+        table.log.push(data, None);
+        table.log_attributes(ino);
     }
     changes.extend(table.log.take()?);
     Some(changes)
