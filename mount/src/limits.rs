@@ -17,6 +17,9 @@ pub(crate) const COPY_BYTES: u64 = 4 << 20;
 /// The same for its parts: a gibibyte of full chunks.
 pub(crate) const COPY_PARTS: usize = 32 << 10;
 
+/// The same in bytes of the file, holes among them.
+pub(crate) const COPY_AT_ONCE: u64 = 1 << 31;
+
 /// Sealed bytes that are copied by naming their block, if they are this many in one. Fewer are sealed anew, with what is
 /// around them.
 pub(crate) const COPY_BY_NAME: u32 = 4 << 10;
@@ -66,6 +69,9 @@ pub(crate) const WRITEBACK_STACK: usize = 256 << 20;
 /// Names and attributes that changed since the last durable version, kept for the journal. Where they are more, `fsync` makes
 /// a version durable.
 pub(crate) const LOG_BYTES: usize = 16 << 20;
+
+/// What has to be free on the disk, beside the reserve, for `fsync` to use the journal: a file of it.
+pub(crate) const JOURNAL_ROOM: u64 = jaxfs_sync::limits::JOURNAL_FILE_BYTES;
 
 /// What `fsync` puts into the journal of one file's content at most. More is better sealed where it is to stay.
 pub(crate) const JOURNALED_BYTES: u64 = 1 << 20;

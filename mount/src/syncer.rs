@@ -1,5 +1,7 @@
 //! The thread that answers `fsync`: whoever waits while it writes to the journal shares the next write.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::errno::FsError;
@@ -55,7 +57,8 @@ impl<F> Syncer<F> {
             MutexGuard::unlocked(&mut state, || {
                 let (files, answers): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
                 let files: Vec<_> = files.into_iter().flatten().collect();
-                if sync(&files) {
+                // A bug must not leave those hanging who wait.
+                if catch_unwind(AssertUnwindSafe(|| sync(&files))).unwrap_or(false) {
                     answers.into_iter().for_each(|answer| answer(Ok(())));
                 } else {
                     answers.into_iter().for_each(&otherwise);

@@ -348,6 +348,11 @@ impl File {
         true
     }
 
+    /// Attributes changed because of a write: they are not safe before the file is synced once more.
+    pub(crate) fn note_attributes(&self) {
+        self.state.write().unsynced.write(0..0);
+    }
+
     /// What was done to the content and is not in the journal, which it then counts as being. None if there is nothing;
     /// an error if it is more than the journal should take, or is sealed already.
     pub(crate) fn take_unsynced(&self, id: FileId) -> Result<Option<Change>, TooMuch> {
@@ -369,6 +374,9 @@ impl File {
                 Cover::Below => return Err(TooMuch),
             };
             writes.push((range.start, written));
+        }
+        if writes.len() > limits::JOURNALED_RANGES {
+            return Err(TooMuch);
         }
         Ok(Some(Change::Data { id, cut: unsynced.cut(), writes, size: state.size }))
     }

@@ -14,6 +14,7 @@ use super::listing::Listing;
 use super::table::Ino;
 use super::{Caller, Fs};
 use crate::errno::FsError;
+use crate::limits;
 use crate::writeback::Durability;
 
 /// An open file.
@@ -159,6 +160,8 @@ impl Fs {
     fn modified(&self, open: &OpenFile, drop_privileges: bool) {
         let time = super::now();
         let mut table = self.table.lock();
+        // So that the next sync has these attributes, if one had the bytes already.
+        open.file.note_attributes();
         if let Some(inode) = table.get_mut(open.ino) {
             (inode.attributes.mtime, inode.attributes.ctime) = (time, time);
             if drop_privileges {
@@ -259,6 +262,8 @@ impl Fs {
         caller: Caller,
         answer: impl FnOnce(Result<u64, FsError>) + Send + 'static,
     ) {
+        // An answer has 32 bits.
+        let len = len.min(limits::COPY_AT_ONCE);
         if self.budget.get() < self.dirty_limit {
             return answer(self.copy_range(from, to, len, caller));
         }

@@ -16,8 +16,8 @@ use crate::limits;
 pub(super) struct Logged {
     pub(super) generation: u64,
     pub(super) change: Change,
-    /// The file that it gives another name: its content has to be as safe as the name.
-    pub(super) moved: Option<Ino>,
+    /// The files that it gives other names: their content has to be as safe as these.
+    pub(super) moved: [Option<Ino>; 2],
 }
 
 /// The changes since the last durable version.
@@ -36,9 +36,11 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Begins at a generation that no journal entry has.
-    pub(super) fn new(generation: u64) -> Self {
-        Self { generation, pending: VecDeque::new(), weight: 0, known: HashSet::new(), gap: None, muted: false }
+    /// Begins at a generation that no journal entry has. With `after_others`, entries of another run are there: nothing may
+    /// follow them, since it can not be known whether they are whole, so that a version comes first.
+    pub(super) fn new(generation: u64, after_others: bool) -> Self {
+        let gap = if after_others { generation.checked_sub(1) } else { None };
+        Self { generation, pending: VecDeque::new(), weight: 0, known: HashSet::new(), gap, muted: false }
     }
 
     /// The generation that changes belong to now.
@@ -52,7 +54,12 @@ impl Log {
     }
 
     /// Notes a change. Where too much comes together, it is given up: the next version has to be made durable instead.
-    pub(super) fn push(&mut self, change: Change, moved: Option<Ino>) {
+    pub(super) fn push(&mut self, change: Change) {
+        self.push_moving(change, [None; 2]);
+    }
+
+    /// [`Log::push`] of a change that gives files other names.
+    pub(super) fn push_moving(&mut self, change: Change, moved: [Option<Ino>; 2]) {
         if self.muted || self.gap == Some(self.generation) {
             return;
         }

@@ -32,6 +32,7 @@ use file::DirtyBytes;
 pub(crate) use file::{Chunk, File, Writing};
 use flush::Flusher;
 use handles::Handles;
+use log::Log;
 pub(crate) use names::{New, OnTarget};
 pub(crate) use table::Ino;
 use table::{Object, Table};
@@ -103,14 +104,17 @@ impl Fs {
         let budget = Arc::new(DirtyBytes::default());
         let journal = bucket.journaled()?;
         let Superblock { root, inodes } = &superblock;
-        let table = Table::new(root, inodes.clone(), journal.next_generation, |record| object(record, &budget));
+        let log = Log::new(journal.next_generation, journal.used);
+        let table = Table::new(root, inodes.clone(), log, |record| object(record, &budget));
+        // A journal without anything in it is not worth a commit.
+        let generation = if journal.used { journal.generation } else { journal.next_generation };
         let fs = Self {
             table: Mutex::new(table),
             handles: Handles::default(),
             writeback: Writeback::new(),
             syncer: Syncer::new(),
             disk: Mutex::default(),
-            flusher: Mutex::new(Flusher::new(superblock, reached, base, journal.generation)),
+            flusher: Mutex::new(Flusher::new(superblock, reached, base, generation)),
             gate: RwLock::new(true),
             bucket,
             owner,
@@ -123,6 +127,9 @@ impl Fs {
             fs.changed();
         }
         fs.redo(journal.changes);
+        if journal.used {
+            fs.changed();
+        }
         Ok(fs)
     }
 

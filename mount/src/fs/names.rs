@@ -174,7 +174,7 @@ impl Fs {
         let ino = table.load(&record, Links::Home(parent, name.clone()), |record| self.object(record));
         table.add_name(parent, name.clone(), ino);
         touch_times(table, parent, true, time);
-        table.log.push(Change::Make { at: (directory, name), record: Box::new(record) }, None);
+        table.log.push(Change::Make { at: (directory, name), record: Box::new(record) });
         let file = table.get(ino).and_then(|inode| inode.file().cloned());
         Ok((self.reply(table, ino)?, file))
     }
@@ -211,7 +211,7 @@ impl Fs {
         table.add_name(parent, name.clone(), ino);
         touch_times(&mut table, ino, false, time);
         touch_times(&mut table, parent, true, time);
-        table.log.push(Change::Link { id, at: (directory, name), time }, Some(ino));
+        table.log.push_moving(Change::Link { id, at: (directory, name), time }, [Some(ino), None]);
         let stat = self.reply(&mut table, ino)?;
         drop(table);
         self.changed();
@@ -250,7 +250,7 @@ impl Fs {
         let directory = table.locate(parent).ok_or(FsError::NotFound)?;
         remove_link(&mut table, parent, &name, ino, time);
         touch_times(&mut table, parent, true, time);
-        table.log.push(Change::Remove { at: (directory, name), time }, None);
+        table.log.push(Change::Remove { at: (directory, name), time });
         drop(table);
         self.changed();
         Ok(())
@@ -298,7 +298,7 @@ impl Fs {
             exchange: exchanged.is_some(),
             time,
         };
-        table.log.push(change, Some(source));
+        table.log.push_moving(change, [Some(source), exchanged]);
         if let Some(target) = target.filter(|_| exchanged.is_none()) {
             remove_link(&mut table, to, &to_name, target, time);
         }

@@ -1,5 +1,8 @@
 //! Between the journal and the file system: what is not safe yet goes into it, and after a crash it is done again.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 
 use jaxfs_sync::tree::{Change, FileId, Name, Record, change};
@@ -16,6 +19,10 @@ impl Fs {
     /// Puts into the journal what is not safe: all changes of names and attributes, and the content of these files. Gives
     /// false if that can not be, and a version has to be made durable for it.
     pub(super) fn journal(&self, files: &[Ino]) -> bool {
+        // A disk that is nearly full has no room for another file of the journal: the version needs it.
+        if self.check_disk(limits::JOURNAL_ROOM).is_err() {
+            return false;
+        }
         let Some(changes) = gather(&mut self.table.lock(), files) else { return false };
         let written = self.bucket.journal(changes.into_iter().map(|logged| (logged.generation, logged.change)));
         if let Err(error) = &written {
@@ -47,7 +54,6 @@ impl Fs {
         self.table.lock().log.mute(false);
         if done + failed > 0 {
             tracing::info!(done, failed, "changes of the last run were done again from the journal");
-            self.changed();
         }
     }
 }
@@ -55,11 +61,15 @@ impl Fs {
 /// Takes out of the log and the files what is to be written.
 fn gather(table: &mut Table, files: &[Ino]) -> Option<Vec<Logged>> {
     let mut changes = table.log.take()?;
-    let moved = changes.iter().filter_map(|logged| logged.moved);
+    let moved = changes.iter().flat_map(|logged| logged.moved).flatten();
     let mut room = limits::JOURNALED_AT_ONCE;
     for ino in moved.chain(files.iter().copied()).collect::<Vec<_>>() {
         let Some(file) = table.get(ino).and_then(|inode| inode.file().cloned()) else { continue };
         let Some(id) = table.locate(ino) else { continue };
+        if file.is_changed() {
+            // Who wrote may not have come to mark it. What is taken here has to be in the next version, whoever freezes it.
+            table.touch(ino);
+        }
         let data = match file.take_unsynced(id) {
             Ok(None) => continue,
             Ok(Some(data)) => room.checked_sub(data.weight()).map(|left| {
@@ -72,7 +82,7 @@ fn gather(table: &mut Table, files: &[Ino]) -> Option<Vec<Logged>> {
             table.log.give_up();
             return None;
         };
-        table.log.push(data, None);
+        table.log.push(data);
         table.log_attributes(ino);
     }
     changes.extend(table.log.take()?);

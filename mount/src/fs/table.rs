@@ -213,12 +213,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(
-        root: &Record,
-        shared: Tree<SharedInode>,
-        generation: u64,
-        file: impl Fn(&Record) -> Object,
-    ) -> Self {
+    pub(crate) fn new(root: &Record, shared: Tree<SharedInode>, log: Log, file: impl Fn(&Record) -> Object) -> Self {
         let mut table = Self {
             inodes: HashMap::new(),
             shared_base: shared,
@@ -227,7 +222,7 @@ impl Table {
             root_changed: false,
             nameless: HashSet::new(),
             changed: 0,
-            log: Log::new(generation),
+            log,
         };
         table.inodes.insert(Ino::ROOT, new_inode(root, file(root), 1, false));
         table
@@ -299,7 +294,7 @@ impl Table {
                     .map(|(_, name)| name.clone())
                     .collect();
             path.reverse();
-            self.log.push(Change::Locate { id, path }, None);
+            self.log.push(Change::Locate { id, path });
         }
         Some(id)
     }
@@ -308,7 +303,7 @@ impl Table {
     pub(super) fn log_attributes(&mut self, ino: Ino) {
         let Some(id) = self.locate(ino) else { return };
         if let Some(attributes) = self.get(ino).map(|inode| inode.attributes.change(id)) {
-            self.log.push(attributes, None);
+            self.log.push(attributes);
         }
     }
 

@@ -15,13 +15,15 @@ pub struct Journaled {
     pub generation: u64,
     /// One that nothing in the journal has.
     pub next_generation: u64,
+    /// There is something in it that no durable version holds, damaged perhaps: nothing may be added behind that.
+    pub used: bool,
     /// The changes, in their order.
     pub changes: Vec<Change>,
 }
 
 impl Bucket {
     /// Adds changes to the journal, each with its generation, which never falls: all of them or none. Durable on return.
-    /// False if there is no room: then a version has to be made durable.
+    /// False if there is no room, or they are too much at once: then a version has to be made durable.
     ///
     /// # Errors
     /// If they can not be stored. Then, too, a version has to be made durable, and the journal takes nothing until it is.
@@ -29,6 +31,9 @@ impl Bucket {
         let keys = self.vault.keys();
         let seal = |(generation, entry): (u64, JournalEntry)| Frame { generation, payload: entry.seal(&keys) };
         let frames: Vec<_> = entries(changes).into_iter().map(seal).collect();
+        if frames.iter().any(|frame| frame.payload.len() > limits::BLOCK_BYTES) {
+            return Ok(false);
+        }
         Ok(self.vault.store().journal(&frames)?)
     }
 
@@ -41,8 +46,9 @@ impl Bucket {
         let generation = store.meta(GENERATION)?.map(|bytes| bytes.try_into().map(u64::from_le_bytes));
         let generation =
             generation.transpose().map_err(|_| BucketError::Missing("the place of the journal"))?.unwrap_or(0);
-        let next_generation = store.last_journaled().map_or(generation, |last| last.max(generation)) + 1;
+        let next_generation = store.last_journaled().map_or(generation, |last| last.max(generation)).saturating_add(1);
         let (frames, all) = store.journaled(generation)?;
+        let used = !all || !frames.is_empty();
         if !all {
             tracing::error!("the journal is damaged: what was synced last is lost");
         }
@@ -60,7 +66,7 @@ impl Bucket {
                 changes.append(&mut group);
             }
         }
-        Ok(Journaled { generation, next_generation, changes })
+        Ok(Journaled { generation, next_generation, used, changes })
     }
 }
 

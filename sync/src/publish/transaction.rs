@@ -55,6 +55,7 @@ impl Transaction<'_> {
     pub fn publish(self) -> Result<Link, BucketError> {
         let _one_at_a_time = self.bucket.publishing.lock();
         self.check_base()?;
+        self.settle_attempt()?;
         let Some(manifest) = self.manifest()? else { return self.forget_checkpoint() };
         self.bucket.state.lock().attempted = Some(manifest.clone());
         self.commit(vec![(manifest.link(), manifest.bytes().to_vec())], None)?;
@@ -73,6 +74,17 @@ impl Transaction<'_> {
     /// A version never replaces one that it was not made from.
     fn check_base(&self) -> Result<(), BucketError> {
         if self.bucket.head() == self.base { Ok(()) } else { Err(BucketError::Superseded) }
+    }
+
+    /// A manifest whose commit failed may be stored nonetheless: then it is the head, and the next one follows it.
+    fn settle_attempt(&self) -> Result<(), BucketError> {
+        let attempted = self.bucket.state.lock().attempted.clone();
+        if let Some(manifest) = attempted
+            && self.bucket.vault.store().manifest(&manifest.link())?.is_some()
+        {
+            self.admit(manifest)?;
+        }
+        Ok(())
     }
 
     /// The manifest of this version; none if the head has the same.

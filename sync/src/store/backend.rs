@@ -34,29 +34,30 @@ pub(super) struct IndexFile {
 /// is what is on the disk.
 #[derive(Clone, Debug)]
 pub(super) struct Doubt {
-    file: Arc<File>,
+    lock: Arc<File>,
     failed: Arc<AtomicBool>,
+    /// It is about a copy, and the lock file still about what is to be replaced.
+    of_copy: Arc<AtomicBool>,
 }
 
 impl Doubt {
     /// What is known from before.
-    pub(super) fn new(file: Arc<File>) -> io::Result<Self> {
+    pub(super) fn new(lock: Arc<File>) -> io::Result<Self> {
         let mut byte = [0];
-        if file.len()? > 0 {
-            file.read(0, &mut byte)?;
+        if lock.len()? > 0 {
+            lock.read(0, &mut byte)?;
         }
-        Ok(Self { file, failed: Arc::new(AtomicBool::new(byte != [0])) })
-    }
-
-    /// About a copy of the file: none.
-    fn none(&self) -> Self {
-        Self { file: self.file.clone(), failed: Arc::default() }
+        Ok(Self { lock, failed: Arc::new(AtomicBool::new(byte != [0])), of_copy: Arc::default() })
     }
 
     /// Runs a sync.
     fn during(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        let done = self.file.write(0, &[1]).and_then(|()| sync()).and_then(|()| self.file.write(0, &[0]));
+        let done = self.note(1).and_then(|()| sync()).and_then(|()| self.note(0));
         done.inspect_err(|_| self.failed.store(true, Ordering::Release))
+    }
+
+    fn note(&self, byte: u8) -> io::Result<()> {
+        if self.of_copy.load(Ordering::Acquire) { Ok(()) } else { self.lock.write(0, &[byte]) }
     }
 }
 
@@ -76,7 +77,15 @@ impl IndexFile {
             at += part.len() as u64;
         }
         file.sync_data()?;
-        Ok(Self { file: Arc::new(file), doubt: self.doubt.none() })
+        let doubt =
+            Doubt { lock: self.doubt.lock.clone(), failed: Arc::default(), of_copy: Arc::new(AtomicBool::new(true)) };
+        Ok(Self { file: Arc::new(file), doubt })
+    }
+
+    /// This copy is in its place, durably.
+    pub(super) fn is_in_place(&self) -> io::Result<()> {
+        self.doubt.of_copy.store(false, Ordering::Release);
+        self.doubt.note(0)
     }
 
     /// Whether nothing more can be built on it.

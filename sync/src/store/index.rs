@@ -322,6 +322,7 @@ impl Index {
             Some(dir) => self.disk.sync_dir(dir),
             None => Ok(()),
         });
+        let renamed = renamed.and_then(|()| copy.is_in_place());
         if let Err(source) = renamed {
             close(Some(db));
             return Err(StoreError::io("replace", &self.path, source));

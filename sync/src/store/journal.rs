@@ -94,15 +94,23 @@ impl Journal {
         let mut state = State { next: 1, next_file: 1, ..State::default() };
         for number in journal.files()? {
             let mut generation = None;
+            state.next_file = state.next_file.max(number.saturating_add(1));
             let end = journal.scan(number, &mut |found| {
                 generation = generation.max(Some(found.generation));
                 state.next = state.next.max(found.number + 1);
-            })?;
+            });
+            let end = match end {
+                Ok(end) => end,
+                Err(error) => {
+                    // Reported again when its frames are asked for. It is left alone.
+                    tracing::error!(%error, "a file of the journal can not be read");
+                    continue;
+                }
+            };
             match generation {
                 Some(generation) => state.used.push(Used { number, generation, doubted: Some(end) }),
                 None => state.spare.push(number),
             }
-            state.next_file = state.next_file.max(number.saturating_add(1));
         }
         *journal.state.lock() = state;
         Ok(journal)
@@ -161,18 +169,19 @@ impl Journal {
     /// The frames of this generation and those after it, in their order; and whether that is all, or a damaged file ends
     /// them before.
     pub(super) fn frames(&self, generation: u64) -> Result<(Vec<Frame>, bool), StoreError> {
-        let mut frames = Vec::new();
+        let (mut frames, mut readable) = (Vec::new(), true);
         for number in self.files()? {
-            self.scan(number, &mut |found| {
+            let scanned = self.scan(number, &mut |found| {
                 if found.generation >= generation {
                     let Found { generation, payload, .. } = found;
                     frames.push((found.number, Frame { generation, payload: payload.to_vec() }));
                 }
-            })?;
+            });
+            readable &= scanned.is_ok();
         }
         frames.sort_by_key(|(number, _)| *number);
         let whole = frames.windows(2).take_while(|pair| pair[0].0 + 1 == pair[1].0).count() + 1;
-        let all = whole >= frames.len();
+        let all = readable && whole >= frames.len();
         frames.truncate(whole);
         Ok((frames.into_iter().map(|(_, frame)| frame).collect(), all))
     }
@@ -221,6 +230,9 @@ impl Journal {
 
     /// What is appended may build on what was found at the start, so that has to be on the disk too: it is written again.
     fn make_sure(&self, state: &mut State) -> Result<(), StoreError> {
+        if state.used.iter().any(|used| used.doubted.is_some()) {
+            self.sync_names().map_err(|source| StoreError::io("sync", &self.dir, source))?;
+        }
         for used in &mut state.used {
             let Some(end) = used.doubted else { continue };
             let path = self.path(used.number);
@@ -249,7 +261,15 @@ impl Journal {
                     number
                 }
             };
-            let file = self.prepare(number).map_err(|source| StoreError::io("make", &self.path(number), source))?;
+            let file = match self.prepare(number) {
+                Ok(file) => file,
+                Err(source) => {
+                    // What was made of it takes room that others need.
+                    let _ = self.disk.remove(&self.path(number));
+                    state.spare.push(number);
+                    return Err(StoreError::io("make", &self.path(number), source));
+                }
+            };
             let current = Current { file, used: Used { number, generation: 0, doubted: None }, end: 0, last: salt() };
             state.used.extend(state.current.replace(current).map(|full| full.used));
         }
@@ -273,11 +293,13 @@ impl Journal {
             }
         };
         file.sync_data()?;
-        self.disk.sync_dir(&self.dir)?;
-        if let Some(above) = self.dir.parent() {
-            self.disk.sync_dir(above)?;
-        }
+        self.sync_names()?;
         Ok(file)
+    }
+
+    fn sync_names(&self) -> std::io::Result<()> {
+        self.disk.sync_dir(&self.dir)?;
+        self.dir.parent().map_or(Ok(()), |above| self.disk.sync_dir(above))
     }
 
     fn path(&self, number: u32) -> PathBuf {
@@ -318,6 +340,7 @@ fn parse(bytes: &[u8], at: usize, last: Option<(Checksum, u64)>) -> Option<(Chec
     let number = u64::from_le_bytes(*number);
     let follows = last.is_none_or(|(checksum, last)| checksum == *before && last.checked_add(1) == Some(number));
     let whole = || checksum(&frame[..HEADER - CHECKSUM + payload.len()]) == *stored;
-    (follows && number < u64::MAX && whole())
-        .then(|| (*stored, Found { number, generation: u64::from_le_bytes(*generation), payload }))
+    let generation = u64::from_le_bytes(*generation);
+    let sane = number < u64::MAX / 2 && generation < u64::MAX / 2;
+    (follows && sane && whole()).then(|| (*stored, Found { number, generation, payload }))
 }

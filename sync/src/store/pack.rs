@@ -80,8 +80,8 @@ impl Writer {
         let mut writer = Self { disk, dir, segment_bytes, current: None, end, unsynced: Unsynced::default() };
         let path = path(&writer.dir, end.segment);
         match writer.disk.open(&path, Open::Write) {
-            // A segment that is shorter than it should be stays as it is: what is left of it can be read.
-            Ok(file) if file.len().is_ok_and(|len| len >= end.offset) => {
+            // A segment that is damaged or shorter than it should be stays as it is: what is left of it can be read.
+            Ok(file) if file.len().is_ok_and(|len| len >= end.offset) && check_header(&file, &path).is_ok() => {
                 file.set_len(end.offset).map_err(|source| StoreError::io("cut", &path, source))?;
                 writer.current = Some(Arc::new(file));
             }
@@ -92,11 +92,12 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Has the next block begin a new segment if the last is one of these, and syncs none of these again.
+    /// Syncs none of these again. If the last segment is one of them it is full from now on, for a later start as well.
     pub(super) fn leave_segments(&mut self, left: &HashSet<u32>) {
         self.unsynced.segments.retain(|number, _| !left.contains(number));
         if left.contains(&self.end.segment) {
             self.current = None;
+            self.end.offset = limits::SEGMENT_BYTES;
         }
     }
 

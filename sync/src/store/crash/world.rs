@@ -212,6 +212,10 @@ impl World {
         let restarted = random.once_in(3);
         if restarted {
             self.store = None;
+            if random.once_in(2) {
+                // The process was killed; what it wrote is still there, and not synced.
+                self.disk.kill();
+            }
             self.pending.clear();
         }
         match self.store.take() {

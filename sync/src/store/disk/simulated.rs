@@ -5,8 +5,8 @@
 //! 512 bytes, and kept without those before them; names come, go and come back. Every operation that changes or syncs
 //! something has a number, at which the power can be cut or an error be given.
 //!
-//! A failed sync is what Linux makes of it: some of the changes are on the disk, the others never will be, whatever a later
-//! sync says, and whether they can still be read is a matter of luck.
+//! A failed sync of a file is what Linux makes of it: some of the changes are on the disk, the others never will be,
+//! whatever a later sync says, and whether they can still be read is a matter of luck.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -53,7 +53,7 @@ struct State {
     /// How many pages fit.
     pages: Option<u64>,
     off: bool,
-    /// How many restarts there were. Handles from before one are dead.
+    /// How many starts there were. Handles from before one are dead.
     boots: u64,
     random: Random,
     recording: bool,
@@ -127,6 +127,11 @@ impl Simulation {
     /// Cuts the power, and gives what a start finds afterwards: what was synced, and of the rest what the seed says.
     pub fn restart(&self, seed: u64) {
         self.0.lock().restart(&mut Random::new(seed));
+    }
+
+    /// Ends the process: its files are closed, and what it wrote is still there and still not synced.
+    pub fn kill(&self) {
+        self.0.lock().kill();
     }
 
     /// Keeps, from now on, what the disk was before each operation, or stops doing so.
@@ -399,13 +404,11 @@ impl State {
             (None, Some(Inode::Directory(names))) => names.sync(),
             (Some(Fault::PowerCut), _) => return Err(eio()),
             (Some(fault), Some(Inode::File { bytes, .. })) => {
-                bytes.fail_to_sync(&mut self.random, true);
+                bytes.fail_to_sync(&mut self.random);
                 return Err(error(fault));
             }
-            (Some(fault), Some(Inode::Directory(names))) => {
-                names.fail_to_sync(&mut self.random, false);
-                return Err(error(fault));
-            }
+            // Names go through a journal: they are still to be written.
+            (Some(fault), Some(Inode::Directory(_))) => return Err(error(fault)),
             (_, None) => return Err(eio()),
         }
         Ok(())
@@ -423,16 +426,26 @@ impl State {
         let style = Style::any(random, self.operations);
         for inode in self.inodes.values_mut() {
             match inode {
-                Inode::File { bytes, named, handles, locked_by } => {
+                Inode::File { bytes, named, .. } => {
                     bytes.crash(style, random);
-                    (*named, *handles, *locked_by) = (false, 0, None);
+                    *named = false;
                 }
                 Inode::Directory(names) => names.crash(style, random),
             }
         }
         self.forget_lost_inodes();
-        (self.off, self.recording) = (false, false);
+        self.off = false;
+        self.kill();
+    }
+
+    fn kill(&mut self) {
+        for inode in self.inodes.values_mut() {
+            if let Inode::File { handles, locked_by, .. } = inode {
+                (*handles, *locked_by) = (0, None);
+            }
+        }
         self.boots += 1;
+        self.recording = false;
         self.faults.clear();
         self.recorded.clear();
     }

@@ -74,9 +74,9 @@ impl<T: Changing> Synced<T> {
     }
 
     /// Some of it is on the disk; the rest is lost, and may be seen to be.
-    pub(super) fn fail_to_sync(&mut self, random: &mut Random, may_be_seen: bool) {
+    pub(super) fn fail_to_sync(&mut self, random: &mut Random) {
         self.keep(Style::Sectors, random);
-        if may_be_seen && random.once_in(2) {
+        if random.once_in(2) {
             self.seen = self.durable.clone();
         }
     }
