@@ -341,8 +341,8 @@ impl Filesystem for Border {
         answer!(reply, self.fs.xattr(ino(node), name.as_bytes()), |value| sized(&value, size, reply));
     }
 
-    fn listxattr(&self, _req: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
-        answer!(reply, self.fs.xattr_names(ino(node)), |names| sized(&names, size, reply));
+    fn listxattr(&self, req: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
+        answer!(reply, self.fs.xattr_names(ino(node), caller(req)), |names| sized(&names, size, reply));
     }
 
     fn removexattr(&self, _req: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {

@@ -21,6 +21,7 @@ mod mounting;
 mod pjdfstest;
 mod secrecy;
 mod tools;
+mod twin;
 mod walk;
 mod world;
 
@@ -100,6 +101,7 @@ fn main() -> ExitCode {
         ("pjdfstest", pjdfstest::CLAIMS),
         ("secrecy", secrecy::CLAIMS),
         ("tools", tools::CLAIMS),
+        ("twin", twin::CLAIMS),
     ];
     let fuse = world::fuse_trouble();
     let root = rustix::process::geteuid().is_root();

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 /// The program under test.
 pub(crate) const JAXFS: &str = env!("CARGO_BIN_EXE_jaxfs");
 /// What any child may take on a loaded machine.
-pub(crate) const CHILD: Duration = Duration::from_secs(120);
+pub(crate) const CHILD: Duration = Duration::from_secs(300);
 /// What is waited for that should come at once.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 

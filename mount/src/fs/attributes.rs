@@ -172,12 +172,14 @@ impl Fs {
         inode.attributes.xattrs.get(name).map(Into::into).ok_or(absent)
     }
 
-    /// The names of all extended attributes, each ended by NUL.
-    pub(crate) fn xattr_names(&self, ino: Ino) -> Result<Vec<u8>, FsError> {
+    /// The names of all extended attributes that the caller may know of, each ended by NUL.
+    pub(crate) fn xattr_names(&self, ino: Ino, caller: Caller) -> Result<Vec<u8>, FsError> {
         let table = self.table.lock();
         let inode = table.get(ino).ok_or(FsError::NotFound)?;
+        // The kernel keeps others from reading them, and leaves it to the file system not to name them.
+        let may_know = |name: &[u8]| caller.uid == 0 || !name.starts_with(b"trusted.");
         let names = inode.attributes.xattrs.iter().map(|(name, _)| name);
-        let shown = names.filter(|name| self.xattr_allowed(name).is_ok());
+        let shown = names.filter(|name| may_know(name) && self.xattr_allowed(name).is_ok());
         Ok(shown.flat_map(|name| name.iter().copied().chain([0])).collect())
     }
 
@@ -237,14 +239,17 @@ impl Fs {
         Ok(())
     }
 
-    /// The names that can be stored; those of ACLs only where the kernel heeds them.
+    /// A name in one of the name spaces that can be stored; those of ACLs only where the kernel heeds them.
     fn xattr_allowed(&self, name: &[u8]) -> Result<(), FsError> {
-        let known: [&[u8]; 3] = [b"user.", b"security.", b"trusted."];
-        let allowed = match name {
-            acl::ACCESS | acl::DEFAULT => self.heeds_acls(),
-            name => known.iter().any(|space| name.starts_with(space)),
-        };
-        if allowed { Ok(()) } else { Err(FsError::Unsupported) }
+        let spaces: [&[u8]; 3] = [b"user.", b"security.", b"trusted."];
+        match name {
+            acl::ACCESS | acl::DEFAULT if self.heeds_acls() => Ok(()),
+            name => match spaces.iter().find_map(|space| name.strip_prefix(*space)) {
+                None => Err(FsError::Unsupported),
+                Some(b"") => Err(FsError::Invalid),
+                Some(_) => Ok(()),
+            },
+        }
     }
 }
 

@@ -198,7 +198,8 @@ impl Fs {
         self.syncer.run(|files| self.journal(files), |answer| self.writeback.when(Durability::Durable, answer));
     }
 
-    /// `fallocate`: space is not set aside, so without a mode it only grows the file; more than there is, is refused.
+    /// `fallocate`: space is not set aside, so without a mode it only grows the file, and to keep the size too changes
+    /// nothing but the file's times; more than there is, is refused.
     pub(crate) fn allocate(
         &self,
         handle: u64,
@@ -214,10 +215,9 @@ impl Fs {
         match mode & !libc::FALLOC_FL_KEEP_SIZE {
             0 => {
                 self.check_disk(len)?;
-                if keep_size {
-                    return Ok(());
+                if !keep_size {
+                    open.file.grow(end)?;
                 }
-                open.file.grow(end)?;
             }
             libc::FALLOC_FL_PUNCH_HOLE if keep_size => open.file.zero(offset..end, false)?,
             libc::FALLOC_FL_ZERO_RANGE => open.file.zero(offset..end, !keep_size)?,

@@ -37,7 +37,7 @@ impl World {
 
     fn compare_node(&mut self, id: Id) {
         let ino = self.inos[&id];
-        let names = self.fs().xattr_names(ino).unwrap();
+        let names = self.fs().xattr_names(ino, ME).unwrap();
         let expected: Vec<u8> = self.plain.node(id).xattrs.keys().flat_map(|name| [name, &[0][..]].concat()).collect();
         assert_eq!(names, expected);
         for (name, value) in &self.plain.node(id).xattrs {

@@ -367,11 +367,10 @@ impl Plain {
         let (at, end) = (at as usize, (at + len) as usize);
         let content = self.content_mut(id);
         match how {
-            Space::Keep => return,
             Space::Grow | Space::Zero => content.resize(content.len().max(end), 0),
-            Space::Punch | Space::ZeroKeep => {}
+            Space::Keep | Space::Punch | Space::ZeroKeep => {}
         }
-        if !matches!(how, Space::Grow) {
+        if !matches!(how, Space::Grow | Space::Keep) {
             let size = content.len();
             content[at.min(size)..end.min(size)].fill(0);
         }
