@@ -93,7 +93,7 @@ fn rsync_goes_on_where_it_was_ended() {
     let world = World::mounted();
     let broken_off = |more: &str, part: &str| {
         world.sh(&format!(
-            r#"mkdir -p copy; {RSYNC} --partial {more} --bwlimit=4M "$OUT/tree/" copy/ > "$OUT/said" 2>&1 & rsync=$!
+            r#"mkdir -p copy; {RSYNC} --partial {more} --bwlimit=2M "$OUT/tree/" copy/ > "$OUT/said" 2>&1 & rsync=$!
             for try in $(seq 1000); do test -z "$(find copy -name '*large*' -size +1500k)" || break; sleep 0.01; done
             kill -INT $rsync; ! wait $rsync; for try in $(seq 100); do test ! -e {part} || break; sleep 0.05; done
             size=$(stat -c %s {part}); test $size -gt 1000000; test $size -lt 20000000"#

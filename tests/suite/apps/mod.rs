@@ -37,7 +37,7 @@ fn crash_amid(world: &World, work: &mut Command, promises: usize) {
     work.current_dir(world.dir()).stdin(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let mut child = work.spawn().unwrap();
     let count = || fs::read_to_string(&promised).unwrap_or_default().lines().count();
-    wait_for("it has promised enough", SOON, || count() >= promises);
+    wait_for("it has promised enough", SOON * 4, || count() >= promises);
     crash(world);
     // It has heard of it, if it went on.
     let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
