@@ -39,8 +39,9 @@ pub(crate) struct Stat {
     pub(crate) btime: Time,
 }
 
-/// What `setattr` asks for.
-#[derive(Clone, Copy, Debug, Default)]
+/// What `setattr` asks for. Nothing at all is what is left of a wish to drop set-id bits and capabilities, which the kernel
+/// has no word for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changed {
     pub(crate) mode: Option<u16>,
     pub(crate) uid: Option<u32>,
@@ -129,11 +130,15 @@ impl Fs {
         let time = now();
         let mut table = self.table.lock();
         let inode = table.get_mut(ino).ok_or(FsError::NotFound)?;
+        let is_directory = inode.directory().is_some();
         let attributes = &mut inode.attributes;
         if let Some(mode) = wanted.mode {
             acl::follow_mode(attributes, mode)?;
         }
         attributes.ctime = time;
+        if wanted == Changed::default() && !is_directory {
+            attributes.drop_privileges();
+        }
         if wanted.size.is_some() {
             attributes.mtime = time;
             if caller.uid != 0 {
@@ -143,10 +148,7 @@ impl Fs {
         if let Owner::Stored = self.owner {
             attributes.uid = wanted.uid.unwrap_or(attributes.uid);
             attributes.gid = wanted.gid.unwrap_or(attributes.gid);
-            if wanted.uid.or(wanted.gid).is_some()
-                && wanted.mode.is_none()
-                && !matches!(inode.object, Object::Directory(_))
-            {
+            if wanted.uid.or(wanted.gid).is_some() && wanted.mode.is_none() && !is_directory {
                 attributes.drop_privileges();
             }
         }

@@ -392,7 +392,7 @@ impl Plain {
         let node = self.get(id);
         node.uid = uid.unwrap_or(node.uid);
         node.gid = gid.unwrap_or(node.gid);
-        if uid.or(gid).is_some() && !node.is_directory() {
+        if !node.is_directory() {
             node.drop_privileges();
         }
         self.changed(id);
@@ -402,6 +402,9 @@ impl Plain {
         let node = self.get(id);
         node.mtime = mtime.map_or(node.mtime, Stamp::exactly);
         node.atime = atime.or(node.atime);
+        if mtime.or(atime).is_none() && !node.is_directory() {
+            node.drop_privileges();
+        }
         self.changed(id);
     }
 
