@@ -342,5 +342,5 @@ fn parse(bytes: &[u8], at: usize, last: Option<(Checksum, u64)>) -> Option<(Chec
     let whole = || checksum(&frame[..HEADER - CHECKSUM + payload.len()]) == *stored;
     let generation = u64::from_le_bytes(*generation);
     let sane = number < u64::MAX / 2 && generation < u64::MAX / 2;
-    (follows && sane && whole()).then(|| (*stored, Found { number, generation, payload }))
+    (follows && sane && whole()).then_some((*stored, Found { number, generation, payload }))
 }

@@ -97,7 +97,7 @@ fn utimes(to: To<'_>, atime: Stamp, mtime: Stamp) -> Result<Value, Absent> {
     let times = Timestamps { last_access: spec(atime), last_modification: spec(mtime) };
     // Later, reading may move it on the plain side.
     let shown = |stat: Stat| match atime {
-        Stamp::To(_) => Value::Moved(stat.st_atime as u64, stat.st_atime_nsec as u64),
+        Stamp::To(_) => Value::Moved(stat.st_atime as u64, stat.st_atime_nsec),
         _ => Value::Done,
     };
     match to {
@@ -116,7 +116,7 @@ fn utimes(to: To<'_>, atime: Stamp, mtime: Stamp) -> Result<Value, Absent> {
 pub(super) fn xattr_value(number: u8, data: Data) -> Vec<u8> {
     let mut capability = CAPABILITY;
     capability[4] = data.number;
-    if number == 8 && data.number % 4 != 0 { capability.to_vec() } else { data.bytes() }
+    if number == 8 && !data.number.is_multiple_of(4) { capability.to_vec() } else { data.bytes() }
 }
 
 fn set_xattr(to: To<'_>, number: u8, data: Data, flags: XattrFlags) -> Result<Value, Absent> {

@@ -115,7 +115,7 @@ impl Ground {
 }
 
 fn is_on(dir: &Path, kind: i64) -> bool {
-    statfs(dir).is_ok_and(|stat| stat.f_type as i64 == kind)
+    statfs(dir).is_ok_and(|stat| stat.f_type == kind)
 }
 
 /// Whether times differ between two changes that were looked at: before Linux 6.13 they did not, within some milliseconds.

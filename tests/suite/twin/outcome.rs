@@ -65,7 +65,7 @@ impl Shown {
         let size = u64::try_from(stat.st_size).ok().filter(|_| kind != FileType::Directory);
         let mode = stat.st_mode & 0o7777;
         let Stat { st_uid: uid, st_gid: gid, st_nlink: nlink, st_rdev: rdev, .. } = *stat;
-        Self { kind, mode, nlink: nlink.into(), uid, gid, rdev: rdev.into(), size }
+        Self { kind, mode, nlink, uid, gid, rdev, size }
     }
 }
 

@@ -133,7 +133,7 @@ fn look_inside(file: BorrowedFd<'_>, stat: &Stat, written: &BTreeSet<u64>) -> Re
     // FUSE does not write back what was mapped before it asks where data is.
     let sure = !written.contains(&stat.st_ino);
     let ranges = match size {
-        0..=WHOLE => vec![0..size],
+        0..=WHOLE => std::iter::once(0..size).collect(),
         _ if sure => data.clone(),
         _ => Vec::new(),
     };
