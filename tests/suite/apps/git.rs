@@ -223,10 +223,8 @@ fn git_finds_nothing_to_look_at_again_after_a_remount() {
     world.sh("cd repo; git checkout; test -z \"$(git status --porcelain)\"");
     // It would have seen a change that left time and size as they were.
     // By the second of ctime, which is all that this git compares, so that another one has to have begun.
-    world.sh(
-        "cd repo; until test $(date +%s) -gt $(stat -c %Z d/f100); do sleep 0.05; done; \
-         printf 2 | dd of=d/f100 conv=notrunc status=none; touch -d '2020-01-02 03:04:05.678901234' d/f100",
-    );
+    world.sh("cd repo; until test $(date +%s) -gt $(stat -c %Z d/f100); do sleep 0.05; done; \
+         printf 2 | dd of=d/f100 conv=notrunc status=none; touch -d '2020-01-02 03:04:05.678901234' d/f100");
     world.remount();
     assert_eq!(world.sh("cd repo; git status --porcelain"), " M d/f100\n");
 }
