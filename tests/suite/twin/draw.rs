@@ -206,7 +206,8 @@ fn attributes() -> BoxedStrategy<Op> {
     let room = || prop_oneof![2 => Just(0usize), 2 => 1..100usize, 2 => Just(4096usize)];
     prop_oneof![
         6 => (on(), mode()).prop_map(|(on, mode)| Op::Chmod { on, mode }),
-        4 => (on(), uid, gid).prop_map(|(on, uid, gid)| Op::Chown { on, uid, gid }),
+        4 => (on(), uid, gid)
+            .prop_map(|(on, uid, gid): (_, Option<_>, Option<_>)| Op::Chown { on, uid: uid.or(gid.is_none().then_some(0)), gid }),
         4 => (on(), stamp(), stamp()).prop_map(|(on, atime, mtime)| Op::Utimes { on, atime, mtime }),
         4 => on().prop_map(Op::Stat),
         3 => (place(), 0..8u8, any::<bool>()).prop_map(|(at, mode, effective)| Op::Access { at, mode, effective }),

@@ -17,6 +17,7 @@
 //!   the end of the file are not written.
 //! - Bytes in FIFOs, which never come to a file system; ext4 moves times for them.
 //! - The set-group-id bit of a file that its group can not execute, which FUSE leaves where others write. It is not drawn.
+//! - A `chown` that names neither a user nor a group. FUSE does not say more than that bits have to go, nor who may not ask.
 //! - Accesses past the page cache (`O_DIRECT`) are aligned, as the disk needs it.
 //! - An extended attribute that is set to what it is: a change on tmpfs, none on ext4.
 //! - What the plain side can not do: large extended attributes and times beyond 2446 on ext4, ranges of zeros on tmpfs.
