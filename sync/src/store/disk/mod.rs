@@ -1,10 +1,10 @@
 //! The few things that the store asks of a file system; it reaches the disk in no other way.
 //!
 //! There are two of them: the machine's, and one in memory that loses, tears and reorders what was not synced
-//! ([`simulated`]). They are told apart by an enum. A program has only the first variant, so that a call costs what the call
+//! (`simulated`). They are told apart by an enum. A program has only the first variant, so that a call costs what the call
 //! to the system costs, and no type above has a parameter for it.
 //!
-//! What both promise: [`File::sync_data`] makes the bytes and the length of a file durable, [`Disk::sync_dir`] the names
+//! What both promise: `File::sync_data` makes the bytes and the length of a file durable, `Disk::sync_dir` the names
 //! in a directory. Until then everything may be lost, in any order.
 
 mod real;
