@@ -201,6 +201,9 @@ def run_rows(root, acks, mode):
         base.execute("begin immediate")
         base.execute("insert into rows values (?, ?)", (number, words(number)))
         base.execute("commit")
+        if mode == "delete":
+            # The removal of the journal is what commits, and sqlite overlooks that it could not open the directory to sync it.
+            sync_dir(root)
         acks.add(number)
         number += 1
 
