@@ -191,7 +191,7 @@ impl Filesystem for Border {
         let (node, caller, truncate) = (ino(node), caller(req), flags.0 & libc::O_TRUNC != 0);
         let open = move |fs: &Fs, writing: Option<Writing>| {
             let result = fs.open(node, writing, truncate, caller);
-            answer!(reply, result, |handle| reply.opened(FileHandle(handle), file_flags()));
+            answer!(reply, result, |handle| reply.opened(FileHandle(handle), file_flags(fs)));
         };
         if flags.0 & libc::O_ACCMODE == libc::O_RDONLY && !truncate {
             return open(&self.fs, None);
@@ -213,7 +213,7 @@ impl Filesystem for Border {
     ) {
         let result = self.fs.create(ino(parent), name.as_bytes(), mode, maker(req, umask));
         answer!(reply, result, |(stat, handle)| {
-            reply.created(&limits::TTL, &attr(&stat), GENERATION, FileHandle(handle), file_flags());
+            reply.created(&limits::TTL, &attr(&stat), GENERATION, FileHandle(handle), file_flags(&self.fs));
         });
     }
 
@@ -253,6 +253,10 @@ impl Filesystem for Border {
         self.fs.write_then(fh.0, offset, data, drop_privileges, move |result| {
             answer!(reply, result, |()| reply.written(written));
         });
+    }
+
+    fn flush(&self, _req: &Request, _node: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+        answer!(reply, self.fs.closing(fh.0), |()| reply.ok());
     }
 
     fn release(
@@ -516,10 +520,14 @@ fn absent() -> FileAttr {
     }
 }
 
-/// Nobody but this machine's kernel changes a file behind an open handle, so its pages stay; and nothing is to be done at
-/// `close` that `release` does not do.
-fn file_flags() -> FopenFlags {
-    FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH
+/// Nobody but this machine's kernel changes a file behind an open handle, so its pages stay. Nothing is to be done at `close`
+/// that `release` does not do, unless there may be something to tell.
+fn file_flags(fs: &Fs) -> FopenFlags {
+    if fs.is_failing() {
+        FopenFlags::FOPEN_KEEP_CACHE
+    } else {
+        FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH
+    }
 }
 
 /// Answers a request for an attribute: its size, if that is asked for, or its value, if there is room.

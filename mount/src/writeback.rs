@@ -4,6 +4,7 @@
 //! wakes when the schedule says so, when dirty memory runs high, and when someone waits.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,8 @@ struct State {
     waiting: Vec<(Durability, Answer)>,
     /// How the last run ended.
     outcome: Result<(), FsError>,
+    /// How many runs failed.
+    failures: u64,
     relief: bool,
     stop: bool,
     stopped: bool,
@@ -42,6 +45,8 @@ pub(crate) struct Writeback {
     state: Mutex<State>,
     wake: Condvar,
     done: Condvar,
+    /// The number of the last run that failed, or 0 after one that did not. For who asks at each write.
+    failing: AtomicU64,
 }
 
 impl Writeback {
@@ -50,11 +55,12 @@ impl Writeback {
             schedule: Schedule::new(),
             waiting: Vec::new(),
             outcome: Ok(()),
+            failures: 0,
             relief: false,
             stop: false,
             stopped: false,
         };
-        Self { state: Mutex::new(state), wake: Condvar::new(), done: Condvar::new() }
+        Self { state: Mutex::new(state), wake: Condvar::new(), done: Condvar::new(), failing: AtomicU64::new(0) }
     }
 
     /// Tells the schedule what happened.
@@ -103,6 +109,20 @@ impl Writeback {
         self.state.lock().outcome.err()
     }
 
+    /// Whether the last run failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed) > 0
+    }
+
+    /// What the last run failed with, if it did, told once for each failure to who keeps `heard`.
+    pub(crate) fn news(&self, heard: &AtomicU64) -> Result<(), FsError> {
+        let failing = self.failing.load(Ordering::Relaxed);
+        if failing <= heard.load(Ordering::Relaxed) || heard.fetch_max(failing, Ordering::Relaxed) >= failing {
+            return Ok(());
+        }
+        self.state.lock().outcome
+    }
+
     /// Ends the thread after one last run.
     pub(crate) fn stop(&self) {
         let mut state = self.state.lock();
@@ -148,6 +168,8 @@ impl Writeback {
             }
             let last = last || caught.is_err();
             state.outcome = outcome;
+            state.failures += u64::from(outcome.is_err());
+            self.failing.store(if outcome.is_err() { state.failures } else { 0 }, Ordering::Relaxed);
             state.stopped = last;
             let late = if last { std::mem::take(&mut state.waiting) } else { Vec::new() };
             self.done.notify_all();
@@ -210,8 +232,11 @@ mod tests {
         with_thread(fails_once, |writeback| {
             assert_eq!(writeback.wait_for(Durability::Published, LONG), Some(Err(FsError::NoSpace)));
             assert_eq!(writeback.trouble(), Some(FsError::NoSpace));
+            let heard = AtomicU64::new(0);
+            assert_eq!((writeback.news(&heard), writeback.news(&heard)), (Err(FsError::NoSpace), Ok(())));
             assert_eq!(writeback.wait_for(Durability::Published, LONG), Some(Ok(())));
             assert_eq!(writeback.trouble(), None);
+            assert_eq!(writeback.news(&AtomicU64::new(0)), Ok(()));
         });
     }
 

@@ -15,7 +15,7 @@ use super::table::Ino;
 use super::{Caller, Fs};
 use crate::errno::FsError;
 use crate::limits;
-use crate::writeback::Durability;
+use crate::writeback::{Durability, Writeback};
 
 /// An open file.
 #[derive(Debug)]
@@ -24,8 +24,18 @@ pub(super) struct OpenFile {
     pub(super) file: Arc<File>,
     /// Something was written through it.
     written: AtomicBool,
+    /// The last failure to write back that it was told of.
+    heard: AtomicU64,
     /// Held while it is open for writing.
     _writing: Option<Writing>,
+}
+
+impl OpenFile {
+    /// Says that what was written through it can not be stored at present: once for each attempt that failed. Nothing is
+    /// lost by that, and another attempt follows.
+    fn news(&self, writeback: &Writeback) -> Result<(), FsError> {
+        if self.written.load(Ordering::Relaxed) { writeback.news(&self.heard) } else { Ok(()) }
+    }
 }
 
 /// What a handle stands for.
@@ -73,7 +83,7 @@ impl Fs {
     }
 
     pub(super) fn add_file(&self, ino: Ino, file: Arc<File>, writing: Option<Writing>) -> u64 {
-        let open = OpenFile { ino, file, written: AtomicBool::new(false), _writing: writing };
+        let open = OpenFile { ino, file, written: AtomicBool::new(false), heard: AtomicU64::new(0), _writing: writing };
         self.handles.add(Open::File(Arc::new(open)))
     }
 
@@ -104,6 +114,16 @@ impl Fs {
             Some(Open::Directory(_, listing)) => Ok(Arc::clone(listing)),
             _ => Err(FsError::BadHandle),
         }
+    }
+
+    /// Whether what is written can not be stored at present.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.writeback.is_failing()
+    }
+
+    /// Tells a handle at `close` what [`OpenFile::news`] tells it.
+    pub(crate) fn closing(&self, handle: u64) -> Result<(), FsError> {
+        self.file_handle(handle)?.news(&self.writeback)
     }
 
     /// Ends a handle.
@@ -150,6 +170,7 @@ impl Fs {
     pub(crate) fn write(&self, handle: u64, offset: u64, data: &[u8], drop_privileges: bool) -> Result<(), FsError> {
         let _gate = self.enter()?;
         let open = self.file_handle(handle)?;
+        open.news(&self.writeback)?;
         self.check_disk(data.len() as u64)?;
         open.file.write(offset, data)?;
         self.modified(&open, drop_privileges);
@@ -210,6 +231,7 @@ impl Fs {
     ) -> Result<(), FsError> {
         let _gate = self.enter()?;
         let open = self.file_handle(handle)?;
+        open.news(&self.writeback)?;
         let end = offset.checked_add(len).ok_or(FsError::TooLarge)?;
         let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
         match mode & !libc::FALLOC_FL_KEEP_SIZE {
@@ -243,6 +265,7 @@ impl Fs {
     ) -> Result<u64, FsError> {
         let _gate = self.enter()?;
         let (source, target) = (self.file_handle(from.0)?, self.file_handle(to.0)?);
+        target.news(&self.writeback)?;
         let parts = source.file.parts(self.vault(), from.1, len)?;
         if parts.is_empty() {
             return Ok(0);

@@ -1,10 +1,13 @@
 //! The file system with its write-back thread: what is published, how often, and how much waits in memory.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::fault;
 use super::lab::{Lab, ME};
+use crate::errno::FsError;
 use crate::fs::{Fs, Ino, New, OnTarget};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -17,10 +20,15 @@ struct Running {
 
 impl Running {
     fn new(lab: &Lab, dirty_limit: usize) -> Self {
+        Self::failing(lab, dirty_limit, &Arc::default())
+    }
+
+    /// One whose write-back finds the disk full while `full` says so.
+    fn failing(lab: &Lab, dirty_limit: usize, full: &Arc<AtomicBool>) -> Self {
         let fs = lab.mount(dirty_limit);
         let thread = thread::spawn({
-            let fs = Arc::clone(&fs);
-            move || fs.write_back()
+            let (fs, full) = (Arc::clone(&fs), Arc::clone(full));
+            move || fault::with(move || full.load(Ordering::Relaxed), || fs.write_back())
         });
         Self { fs, thread: Some(thread) }
     }
@@ -154,5 +162,32 @@ fn copying_ten_times_the_dirty_limit_stays_within_it() {
     for (stat, handle) in [(source, from), (target, to)] {
         running.fs.release(handle);
         running.fs.forget(stat.ino, 1);
+    }
+}
+
+#[test]
+fn each_handle_hears_once_of_each_failure_to_store_what_it_wrote() {
+    let lab = Lab::new();
+    let full = Arc::new(AtomicBool::new(false));
+    let running = Running::failing(&lab, usize::MAX, &full);
+    let fs = &running.fs;
+    let (first, writer) = fs.create(Ino::ROOT, b"written", 0o600, ME).unwrap();
+    let (second, other) = fs.create(Ino::ROOT, b"untouched", 0o600, ME).unwrap();
+    fs.write(writer, 0, b"before", false).unwrap();
+    assert!(!fs.is_failing());
+    full.store(true, Ordering::Relaxed);
+    assert_eq!(fs.publish(LONG), Some(Err(FsError::NoSpace)));
+    assert!(fs.is_failing());
+    // The next attempt follows some time later; what is asked here is asked before it.
+    assert_eq!(fs.write(writer, 0, b"behind", false), Err(FsError::NoSpace));
+    assert_eq!(fs.closing(other), Ok(()), "nothing was written through it");
+    full.store(false, Ordering::Relaxed);
+    fs.publish(LONG).unwrap().unwrap();
+    assert_eq!(fs.closing(writer), Ok(()), "all is stored");
+    fs.write(writer, 0, b"behind", false).unwrap();
+    assert_eq!(fs.read(writer, 0, 10).unwrap(), &b"behind"[..]);
+    for (stat, handle) in [(first, writer), (second, other)] {
+        fs.release(handle);
+        fs.forget(stat.ino, 1);
     }
 }
