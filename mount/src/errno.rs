@@ -44,6 +44,8 @@ pub(crate) enum FsError {
     ReadOnly,
     #[error("no space left")]
     NoSpace,
+    #[error("the disk failed")]
+    Disk,
     #[error("input/output error")]
     Io,
 }
@@ -70,7 +72,7 @@ impl FsError {
             FsError::BadHandle => Errno::EBADF,
             FsError::ReadOnly => Errno::EROFS,
             FsError::NoSpace => Errno::ENOSPC,
-            FsError::Io => Errno::EIO,
+            FsError::Disk | FsError::Io => Errno::EIO,
         }
     }
 }
@@ -81,7 +83,7 @@ impl From<TreeError> for FsError {
             TreeError::Store(StoreError::Full { .. }) => FsError::NoSpace,
             other => {
                 tracing::error!(error = %other, "reading or writing stored blocks failed");
-                FsError::Io
+                if let TreeError::Store(StoreError::Io { .. }) = other { FsError::Disk } else { FsError::Io }
             }
         }
     }

@@ -124,16 +124,21 @@ impl Fs {
         {
             return Err(FsError::NotPermitted);
         }
-        if let Some(size) = wanted.size {
-            self.file(ino)?.truncate(size)?;
-        }
         let time = now();
+        let file = match wanted.size {
+            Some(size) => Some((self.file(ino)?, size)),
+            None => None,
+        };
         let mut table = self.table.lock();
         let inode = table.get_mut(ino).ok_or(FsError::NotFound)?;
         let is_directory = inode.directory().is_some();
         let attributes = &mut inode.attributes;
         if let Some(mode) = wanted.mode {
             acl::follow_mode(attributes, mode)?;
+        }
+        // Under the table's lock, so that no version has the one without the other.
+        if let Some((file, size)) = file {
+            file.truncate(size)?;
         }
         attributes.ctime = time;
         if wanted == Changed::default() && !is_directory {

@@ -126,7 +126,7 @@ impl Fs {
         if reached < Durability::Published {
             fs.changed();
         }
-        fs.redo(journal.changes);
+        fs.redo(journal.changes)?;
         if journal.used {
             fs.changed();
         }

@@ -37,13 +37,17 @@ impl Fs {
     }
 
     /// Does what the journal has again. What can not be is left out: a damaged entry must not keep a mount from coming up.
-    pub(super) fn redo(&self, changes: impl IntoIterator<Item = Change>) {
+    ///
+    /// # Errors
+    /// If the disk can not be read at present. The journal stays as it is then.
+    pub(super) fn redo(&self, changes: impl IntoIterator<Item = Change>) -> Result<(), FsError> {
         self.table.lock().log.mute(true);
         let mut redo = Redo { fs: self, inos: HashMap::new() };
         let (mut done, mut failed) = (0, 0);
         for change in changes {
             match redo.apply(change) {
                 Ok(()) => done += 1,
+                Err(FsError::Disk) => return Err(FsError::Disk),
                 Err(error) => {
                     failed += 1;
                     tracing::error!(%error, "a change from the journal does not fit");
@@ -55,6 +59,7 @@ impl Fs {
         if done + failed > 0 {
             tracing::info!(done, failed, "changes of the last run were done again from the journal");
         }
+        Ok(())
     }
 }
 
