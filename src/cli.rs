@@ -240,8 +240,11 @@ The new passphrase is asked for twice on a terminal; without one, it is the firs
 
 /// `jaxfs verify`.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  jaxfs verify photos")]
+#[command(after_help = "Example:\n  jaxfs verify photos\n  jaxfs verify --repair photos")]
 pub(crate) struct VerifyArgs {
+    /// First make the index anew from what is stored, without what is damaged; the bucket must not be mounted
+    #[arg(long)]
+    pub(crate) repair: bool,
     /// Its name or id; all of them if nothing is said
     pub(crate) bucket: Option<String>,
 }

@@ -18,7 +18,7 @@ pub(super) fn run(home: &Home, args: &VerifyArgs) -> Result<()> {
     let mut hurt = Vec::new();
     for bucket in buckets(&mut session, args.bucket.as_deref())? {
         let name = one_line(&bucket.name);
-        match verify(&mut session, &bucket) {
+        match verify(&mut session, &bucket, args.repair) {
             Ok(report) if show(&report)? => hurt.push(name),
             Ok(_) => {}
             Err(error) => {
@@ -29,8 +29,13 @@ pub(super) fn run(home: &Home, args: &VerifyArgs) -> Result<()> {
     }
     if !hurt.is_empty() {
         bail!(
-            "hurt: {}: copy what can still be read to a new bucket, or put the home back from a backup",
-            hurt.join(", ")
+            "hurt: {}: {}",
+            hurt.join(", "),
+            if args.repair {
+                "copy what can still be read to a new bucket, or put the home back from a backup"
+            } else {
+                "unmount it, and `jaxfs verify --repair` takes out what is damaged, and mends what can be mended"
+            }
         );
     }
     Ok(())
@@ -53,11 +58,11 @@ fn buckets(session: &mut Session, wanted: Option<&str>) -> Result<Vec<BucketName
     }
 }
 
-fn verify(session: &mut Session, bucket: &BucketName) -> Result<VerifiedReport> {
+fn verify(session: &mut Session, bucket: &BucketName, repair: bool) -> Result<VerifiedReport> {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()); // hidden where that is no terminal
     bar.set_style(ProgressStyle::with_template("{prefix} {wide_bar} {bytes}/{total_bytes} {eta}")?);
     bar.set_prefix(one_line(&bucket.name));
-    let request = Request::Verify { id: bucket.id.clone() };
+    let request = Request::Verify { id: bucket.id.clone(), repair };
     let reply = session.call_with(&request, &mut |event| {
         if let Event::Progress { done, all } = event {
             bar.set_length(all);
@@ -75,6 +80,15 @@ fn verify(session: &mut Session, bucket: &BucketName) -> Result<VerifiedReport> 
 fn show(report: &VerifiedReport) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     let name = one_line(&report.bucket.name);
+    if let Some(repaired) = &report.repaired {
+        let (blocks, manifests) =
+            (count(repaired.blocks, "block", "blocks"), count(repaired.manifests, "version", "versions"));
+        let lost = match repaired.lost_bytes {
+            0 => String::new(),
+            lost => format!("; {} were of no use", bytes(lost)),
+        };
+        writeln!(out, "{name} has a new index, of {manifests} and {blocks}{lost}")?;
+    }
     for problem in &report.problems {
         writeln!(out, "{name}: {}", one_line(problem))?;
     }

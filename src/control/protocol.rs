@@ -73,8 +73,8 @@ pub(crate) enum Request {
     FindBucket { bucket: Option<String> },
     /// Deletes a bucket by its whole id. Answered by `Done`.
     RemoveBucket { id: String },
-    /// Reads everything in a bucket. Answered by progress, and `Verified`.
-    Verify { id: String },
+    /// Reads everything in a bucket, after making its index anew if asked to. Answered by progress, and `Verified`.
+    Verify { id: String, repair: bool },
     /// Answered by `Device`.
     Device,
     /// Answered by `Phrase`.
@@ -277,6 +277,16 @@ pub(crate) struct VerifiedReport {
     pub(crate) problems: Vec<String>,
     /// All of them.
     pub(crate) problem_count: u64,
+    pub(crate) repaired: Option<RepairedReport>,
+}
+
+/// What a new index has.
+#[derive(Serialize, Deserialize, Debug)]
+pub(crate) struct RepairedReport {
+    pub(crate) blocks: u64,
+    pub(crate) manifests: u64,
+    /// Bytes of damaged blocks, and of what a crash broke off.
+    pub(crate) lost_bytes: u64,
 }
 
 /// This device.

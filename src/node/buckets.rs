@@ -12,6 +12,7 @@ use jaxfs_sync::bucket::DeviceKey;
 use jaxfs_sync::limits::LABEL_BYTES;
 use jaxfs_sync::link::BucketId;
 use jaxfs_sync::publish::{Bucket, NewBucket, UNFINISHED as NEW};
+use jaxfs_sync::store::Rebuilt;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -73,7 +74,8 @@ impl Buckets {
         let opened = Bucket::open(&dir, device.clone()).map_err(|error| {
             let shown = dir.display();
             anyhow!(
-                "bucket {id} can not be opened: {error}: put {shown} back from a backup, or `jaxfs buckets remove {id}`"
+                "bucket {id} can not be opened: {error}: `jaxfs verify --repair {id}` does what can be done; else put {shown} \
+                 back from a backup"
             )
         })?;
         let bucket = Arc::new(opened);
@@ -108,10 +110,7 @@ impl Buckets {
     pub(super) fn remove(&self, id: BucketId) -> Result<()> {
         let place = self.place(id);
         let mut place = place.lock();
-        if let Some(bucket) = place.take() {
-            *place = Arc::try_unwrap(bucket).err(); // closed here, unless someone has it
-            ensure!(place.is_none(), "bucket {id} is in use by another command: wait for it, and try again");
-        }
+        close(id, &mut place)?;
         let removed = self.folder.join(format!("{REMOVED}{id}"));
         fs::rename(self.dir(id), &removed)
             .and_then(|()| sync_folder(&self.folder))
@@ -119,9 +118,26 @@ impl Buckets {
         fs::remove_dir_all(&removed).with_context(|| format!("can not delete all of {}", removed.display()))
     }
 
+    /// Makes the index of a bucket anew. Refused while a command uses it.
+    pub(super) fn repair(&self, id: BucketId, progress: &mut dyn FnMut(u64, u64)) -> Result<Rebuilt> {
+        let place = self.place(id);
+        let mut place = place.lock();
+        close(id, &mut place)?;
+        Bucket::repair(&self.dir(id), progress).context("can not repair")
+    }
+
     fn place(&self, id: BucketId) -> Place {
         self.places.lock().entry(id).or_default().clone()
     }
+}
+
+/// Closes a bucket, unless someone has it.
+fn close(id: BucketId, place: &mut Option<Arc<Bucket>>) -> Result<()> {
+    if let Some(bucket) = place.take() {
+        *place = Arc::try_unwrap(bucket).err();
+        ensure!(place.is_none(), "bucket {id} is in use by another command: wait for it, and try again");
+    }
+    Ok(())
 }
 
 /// What other members will see this device called: the machine's name.

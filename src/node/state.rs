@@ -11,16 +11,17 @@ use jaxfs_mount::{MountOptions, Owner};
 use jaxfs_sync::bucket::{DeviceKey, OwnerKey};
 use jaxfs_sync::link::BucketId;
 use jaxfs_sync::publish::Bucket;
+use jaxfs_sync::store::Rebuilt;
 use uuid::Uuid;
 
 use super::buckets::Buckets;
 use super::keys::Keys;
-use super::life::{Life, LiveMount};
+use super::life::{Life, LiveMount, Reservation};
 use super::report;
 use crate::control::protocol::{
     BucketName, BucketReport, DeviceReport, Event, Failure, FailureKind, LOG_BATCH, MountRequest, MountSettings,
-    MountedReport, OwnerSetting, PROBLEMS, PhraseReport, Reply, Request, SecretText, SyncReport, Target,
-    UnmountedReport, VerifiedReport,
+    MountedReport, OwnerSetting, PROBLEMS, PhraseReport, RepairedReport, Reply, Request, SecretText, SyncReport,
+    Target, UnmountedReport, VerifiedReport,
 };
 use crate::home::{Home, HomeLock};
 use crate::mountpoint;
@@ -82,7 +83,7 @@ impl State {
                 Ok(Reply::Bucket(self.name_of(id)?))
             }
             Request::RemoveBucket { id } => self.remove(id).map(|()| Reply::Done),
-            Request::Verify { id } => self.verify(id, events).map(Reply::Verified),
+            Request::Verify { id, repair } => self.verify(id, *repair, events).map(Reply::Verified),
             Request::Device => self.device_report().map(Reply::Device),
             Request::ExportKey { bucket } => self.export_key(bucket.as_deref()).map(Reply::Phrase),
             Request::ImportKey { bucket, phrase } => self.import_key(bucket.as_deref(), phrase).map(Reply::Bucket),
@@ -218,18 +219,13 @@ impl State {
         Ok(())
     }
 
-    fn verify(&self, id: &str, events: Events<'_>) -> Result<VerifiedReport> {
-        let bucket = self.open(parse_id(id)?)?;
-        let mut shown = 0;
-        let report = bucket.verify(&mut |done, all| {
-            // A thousand steps are enough for a bar, whatever the steps of the reader are.
-            if done == all || done.saturating_sub(shown) > all / 1000 {
-                shown = done;
-                events(Event::Progress { done, all });
-            }
-        });
+    fn verify(&self, id: &str, repair: bool, events: Events<'_>) -> Result<VerifiedReport> {
+        let id = parse_id(id)?;
+        let repaired = if repair { Some(self.repair(id, events)?) } else { None };
+        let bucket = self.open(id)?;
+        let report = bucket.verify(&mut steps(events));
         let mut report = report.context("can not verify")?;
-        let problem_count = report.problems.len() as u64;
+        let problem_count = report.problems.len() as u64 + report.more;
         report.problems.truncate(PROBLEMS);
         Ok(VerifiedReport {
             bucket: named(bucket.id(), &bucket),
@@ -240,7 +236,28 @@ impl State {
             manifests: report.manifests,
             problems: report.problems,
             problem_count,
+            repaired: repaired.map(|found| RepairedReport {
+                blocks: found.blocks,
+                manifests: found.manifests,
+                lost_bytes: found.lost_bytes,
+            }),
         })
+    }
+
+    fn repair(&self, id: BucketId, events: Events<'_>) -> Result<Rebuilt> {
+        let _reservation = self.reserve_unmounted(id)?;
+        self.buckets.repair(id, &mut steps(events))
+    }
+
+    /// Takes the place of a bucket in the table of mounts, so that it can not be mounted meanwhile.
+    fn reserve_unmounted(&self, id: BucketId) -> Result<Reservation> {
+        match self.life.mount_of(id) {
+            Some(mount) => {
+                let at = mount.dir.display();
+                bail!("the bucket is mounted at {at}: `jaxfs unmount {at}` first");
+            }
+            None => Ok(self.life.reserve(&self.buckets.dir(id), id, false)?),
+        }
     }
 
     fn create(&self, name: &str) -> Result<Arc<Bucket>> {
@@ -255,14 +272,7 @@ impl State {
 
     fn remove(&self, id: &str) -> Result<()> {
         let id = parse_id(id)?;
-        // The place in the table of mounts is taken, so that it can not be mounted meanwhile.
-        let _reservation = match self.life.mount_of(id) {
-            Some(mount) => {
-                let at = mount.dir.display();
-                bail!("the bucket is mounted at {at}: `jaxfs unmount {at}` first");
-            }
-            None => self.life.reserve(&self.buckets.dir(id), id, false)?,
-        };
+        let _reservation = self.reserve_unmounted(id)?;
         self.buckets.remove(id)
     }
 
@@ -355,6 +365,17 @@ fn named(id: BucketId, bucket: &Bucket) -> BucketName {
 
 fn parse_id(id: &str) -> Result<BucketId> {
     Uuid::try_parse(id).map(BucketId).with_context(|| format!("`{id}` is not the id of a bucket"))
+}
+
+/// Tells of progress in steps that a bar can show, whatever the steps of the work are.
+fn steps(events: Events<'_>) -> impl FnMut(u64, u64) {
+    let mut shown = 0;
+    move |done, all| {
+        if done == all || done < shown || done - shown > all / 1000 {
+            shown = done;
+            events(Event::Progress { done, all });
+        }
+    }
 }
 
 fn options(settings: &MountSettings) -> MountOptions {

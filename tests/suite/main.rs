@@ -19,6 +19,7 @@ mod large;
 mod metadata;
 mod mounting;
 mod pjdfstest;
+mod repair;
 mod secrecy;
 mod tools;
 mod twin;
@@ -99,6 +100,7 @@ fn main() -> ExitCode {
         ("metadata", metadata::CLAIMS),
         ("mounting", mounting::CLAIMS),
         ("pjdfstest", pjdfstest::CLAIMS),
+        ("repair", repair::CLAIMS),
         ("secrecy", secrecy::CLAIMS),
         ("tools", tools::CLAIMS),
         ("twin", twin::CLAIMS),

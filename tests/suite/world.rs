@@ -41,6 +41,13 @@ impl Said {
         self.out
     }
 
+    /// All that it said, if it failed as it should.
+    #[track_caller]
+    pub(crate) fn failed(self) -> String {
+        assert!(!self.status.success(), "it succeeded:\n{}{}", self.out, self.err);
+        self.out + &self.err
+    }
+
     /// Its one line of error, if it failed as it should.
     #[track_caller]
     pub(crate) fn refused(self) -> String {

@@ -17,6 +17,8 @@ pub struct Journaled {
     pub next_generation: u64,
     /// There is something in it that no durable version holds, damaged perhaps: nothing may be added behind that.
     pub used: bool,
+    /// Nothing in it is damaged.
+    pub sound: bool,
     /// The changes, in their order.
     pub changes: Vec<Change>,
 }
@@ -49,6 +51,7 @@ impl Bucket {
         let next_generation = store.last_journaled().map_or(generation, |last| last.max(generation)).saturating_add(1);
         let (frames, all) = store.journaled(generation)?;
         let used = !all || !frames.is_empty();
+        let mut sound = all;
         if !all {
             tracing::error!("the journal is damaged: what was synced last is lost");
         }
@@ -58,6 +61,7 @@ impl Bucket {
                 Ok(entry) => entry,
                 Err(error) => {
                     tracing::error!(%error, "the journal is damaged: what was synced last is lost");
+                    sound = false;
                     break;
                 }
             };
@@ -66,7 +70,7 @@ impl Bucket {
                 changes.append(&mut group);
             }
         }
-        Ok(Journaled { generation, next_generation, used, changes })
+        Ok(Journaled { generation, next_generation, used, sound, changes })
     }
 }
 

@@ -9,6 +9,7 @@
 mod create;
 mod error;
 mod journal;
+mod repair;
 mod report;
 mod transaction;
 mod verify;
@@ -80,8 +81,7 @@ impl Bucket {
         let list = lists.get(&shown.share.members).ok_or(BucketError::Missing("the member list"))?;
         let access = list.open(&device)?;
         let keyring = access.keyring().ok_or(BucketError::Mirror)?;
-        let damaged = BucketError::Missing("the version that was synced last");
-        let checkpoint = store.meta(CHECKPOINT)?.map(|bytes| decode_ref(&bytes).ok_or(damaged)).transpose()?;
+        let checkpoint = stored_checkpoint(&store)?;
         Ok(Self {
             dir: dir.to_path_buf(),
             device,
@@ -197,7 +197,27 @@ fn load_chain(
         record.complete = record.author == device || store.contains(&manifest.claims().entry)?;
         records.push(record);
     }
-    Ok(Chain::load(genesis, lists.values().cloned(), records, None)?)
+    loop {
+        let chain = Chain::load(genesis, lists.values().cloned(), records.clone(), None)?;
+        let at = chain.shown().and_then(|shown| records.iter().position(|record| record.link == shown));
+        let Some(at) = at else { return Ok(chain) };
+        if store.contains(&manifests[at].claims().entry)? {
+            return Ok(chain);
+        }
+        tracing::error!(manifest = %records[at].link, "its root is lost, so that one before it is shown");
+        records[at].complete = false;
+    }
+}
+
+/// The version that is durable and not published, if there is one.
+fn stored_checkpoint(store: &Store) -> Result<Option<BlockRef>, BucketError> {
+    let Some(bytes) = store.meta(CHECKPOINT)? else { return Ok(None) };
+    let at = decode_ref(&bytes).ok_or(BucketError::Missing("the version that was synced last"))?;
+    let is_here = store.contains(&at.link)?;
+    if !is_here {
+        tracing::error!("the root of the version that was synced last is lost, so that the head is shown");
+    }
+    Ok(is_here.then_some(at))
 }
 
 fn now() -> Timestamp {

@@ -57,6 +57,8 @@ impl Transaction<'_> {
         self.check_base()?;
         self.settle_attempt()?;
         let Some(manifest) = self.manifest()? else { return self.forget_checkpoint() };
+        // As a block too, so that the segments alone say what versions there are.
+        self.bucket.vault.store().put(&manifest.link(), manifest.bytes())?;
         self.bucket.state.lock().attempted = Some(manifest.clone());
         self.commit(vec![(manifest.link(), manifest.bytes().to_vec())], None)?;
         self.admit(manifest)

@@ -1,9 +1,10 @@
 //! Checking everything that is stored: each block against its link, each link against what it leads to.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Bucket, BucketError};
-use crate::bucket::{SignedManifest, SignedMemberList};
+use crate::bucket::{Height, SignedManifest, SignedMemberList};
 use crate::link::{BlockRef, Link};
 use crate::tree::{Extent, Kind, TreeError, Visitor, walk};
 
@@ -40,27 +41,32 @@ impl VerifyReport {
 }
 
 impl Bucket {
-    /// Reads everything that is stored. `progress` is told the blocks that are done and all there are.
+    /// Reads everything that is stored. `progress` is told the bytes that are read, and all there are.
     ///
     /// # Errors
     /// If the index itself can not be read; all other damage is in the report.
     pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, BucketError> {
         let mut report = VerifyReport::default();
         let damaged = self.verify_blocks(&mut report, progress)?;
-        self.verify_manifests(&mut report)?;
-        let version = {
+        let versions = self.verify_manifests(&mut report)?;
+        if !self.journaled()?.sound {
+            report.problem("the journal: what was synced last is damaged".into());
+        }
+        let newest = {
             let state = self.state.lock();
             state.checkpoint.unwrap_or_else(|| state.shown.entry())
         };
-        let mut check = Check { bucket: self, damaged: &damaged, seen: BTreeSet::new(), hurt: BTreeMap::new(), report };
+        let (seen, hurt) = (BTreeSet::new(), BTreeMap::new());
+        let mut check = Check { bucket: self, damaged: &damaged, seen, hurt, newest: true, report };
         check.report.directories = 1;
-        walk(&self.vault, &version, &mut check);
-        let Check { hurt, mut report, seen, .. } = check;
-        for (path, why) in hurt {
-            report.problem(format!("{}: {why}", String::from_utf8_lossy(&path)));
+        check.version(&newest, "");
+        check.newest = false;
+        for (height, entry) in versions {
+            check.version(&entry, &format!("version {height}: "));
         }
+        let Check { mut report, seen, .. } = check;
         for link in damaged.iter().filter(|link| !seen.contains(*link)) {
-            report.problem(format!("block {link} of another version is damaged"));
+            report.problem(format!("block {link}, which no version has, is damaged"));
         }
         Ok(report)
     }
@@ -71,37 +77,35 @@ impl Bucket {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<BTreeSet<Link>, BucketError> {
         let store = self.vault.store();
-        let mut links = Vec::new();
-        store.for_each_block(&mut |link, _| links.push(link))?;
-        let all = links.len() as u64;
-        let mut damaged = BTreeSet::new();
-        for link in links {
+        let (mut links, mut all) = (Vec::new(), 0);
+        store.for_each_block(&mut |link, len| {
+            links.push((link, len));
+            all += u64::from(len);
+        })?;
+        let (mut damaged, mut done) = (BTreeSet::new(), 0);
+        for (link, len) in links {
             match store.get(&link) {
-                Ok(Some(bytes)) => {
-                    report.bytes += bytes.len() as u64;
-                    if !link.names(&bytes) {
-                        damaged.insert(link);
-                    }
-                }
-                Ok(None) | Err(_) => {
-                    damaged.insert(link);
-                }
+                Ok(Some(bytes)) if link.names(&bytes) => report.bytes += bytes.len() as u64,
+                Ok(_) | Err(_) => drop(damaged.insert(link)),
             }
             report.blocks += 1;
-            progress(report.blocks, all);
+            done += u64::from(len);
+            progress(done, all);
         }
         Ok(damaged)
     }
 
-    fn verify_manifests(&self, report: &mut VerifyReport) -> Result<(), BucketError> {
+    /// Gives the roots of all versions, the highest first.
+    fn verify_manifests(&self, report: &mut VerifyReport) -> Result<Vec<(Height, BlockRef)>, BucketError> {
         let store = self.vault.store();
-        let mut lists = BTreeSet::new();
+        let (mut lists, mut versions) = (BTreeSet::new(), Vec::new());
         for row in store.manifests() {
             let (link, bytes) = row?;
             report.manifests += 1;
             match SignedManifest::decode(&bytes).and_then(SignedManifest::verify) {
                 Ok(manifest) if manifest.link() == link => {
                     lists.insert(manifest.share.members);
+                    versions.push((manifest.height, manifest.entry()));
                 }
                 Ok(_) => report.problem(format!("manifest {link} is stored under another's name")),
                 Err(why) => report.problem(format!("manifest {link}: {why}")),
@@ -117,7 +121,8 @@ impl Bucket {
                 report.problem(format!("member list {link}: {why}"));
             }
         }
-        Ok(())
+        versions.sort_by_key(|(height, _)| Reverse(*height));
+        Ok(versions)
     }
 }
 
@@ -126,27 +131,42 @@ struct Check<'a> {
     damaged: &'a BTreeSet<Link>,
     seen: BTreeSet<Link>,
     hurt: BTreeMap<Vec<u8>, String>,
+    /// The version that is walked has the names that count, and no node of it may be passed by.
+    newest: bool,
     report: VerifyReport,
+}
+
+impl Check<'_> {
+    /// Walks a version, whose name stands before what is hurt in it.
+    fn version(&mut self, at: &BlockRef, name: &str) {
+        walk(&self.bucket.vault, at, self);
+        for (path, why) in std::mem::take(&mut self.hurt) {
+            let path = if path.is_empty() { "/".into() } else { String::from_utf8_lossy(&path) };
+            self.report.problem(format!("{name}{path}: {why}"));
+        }
+    }
 }
 
 impl Visitor for Check<'_> {
     fn node(&mut self, _path: &[u8], at: &BlockRef) -> bool {
-        self.seen.insert(at.link);
-        true
+        self.seen.insert(at.link) || self.newest
     }
 
     fn extent(&mut self, path: &[u8], extent: &Extent) {
         let link = extent.block.link;
+        if !self.seen.insert(link) && !self.newest {
+            return;
+        }
         if self.damaged.contains(&link) {
             self.hurt.insert(path.to_vec(), "part of its content is damaged".into());
-        } else if !self.seen.contains(&link) && !self.bucket.vault.store().contains(&link).unwrap_or(false) {
+        } else if !self.bucket.vault.store().contains(&link).unwrap_or(false) {
             self.hurt.insert(path.to_vec(), "part of its content is missing".into());
         }
-        self.seen.insert(link);
     }
 
     fn entry(&mut self, _path: &[u8], kind: Kind) {
         match kind {
+            _ if !self.newest => {}
             Kind::Directory => self.report.directories += 1,
             _ => self.report.files += 1,
         }

@@ -50,6 +50,11 @@ impl Doubt {
         Ok(Self { lock, failed: Arc::new(AtomicBool::new(byte != [0])), of_copy: Arc::default() })
     }
 
+    /// For a file that is to take the place of the one that the lock file tells of.
+    pub(super) fn of_copy(lock: Arc<File>) -> Self {
+        Self { lock, failed: Arc::default(), of_copy: Arc::new(AtomicBool::new(true)) }
+    }
+
     /// Runs a sync.
     fn during(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         let done = self.note(1).and_then(|()| sync()).and_then(|()| self.note(0));
@@ -77,9 +82,7 @@ impl IndexFile {
             at += part.len() as u64;
         }
         file.sync_data()?;
-        let doubt =
-            Doubt { lock: self.doubt.lock.clone(), failed: Arc::default(), of_copy: Arc::new(AtomicBool::new(true)) };
-        Ok(Self { file: Arc::new(file), doubt })
+        Ok(Self { file: Arc::new(file), doubt: Doubt::of_copy(self.doubt.lock.clone()) })
     }
 
     /// This copy is in its place, durably.

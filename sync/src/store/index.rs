@@ -10,6 +10,7 @@
 //!   every page of it checked, and the number of the last commit compared with what was reported. Only then does
 //!   the copy take the file's place. Until that succeeds the old one is only read.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::ops::RangeFrom;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -110,6 +111,11 @@ impl Index {
         Ok(index)
     }
 
+    /// What was made as a copy is in its place, durably.
+    pub(super) fn is_in_place(&self) -> Result<(), StoreError> {
+        self.opened.read().file.is_in_place().map_err(|source| StoreError::io("write the lock of", &self.path, source))
+    }
+
     /// Bytes of its file.
     pub(super) fn bytes(&self) -> Result<u64, StoreError> {
         let bytes = self.opened.read().file.file.len();
@@ -154,6 +160,35 @@ impl Index {
         let named = named.ok_or_else(|| self.damaged("has a block of an unknown codec"))?;
         *after = named.last().map(|(link, _)| *link).or(*after);
         Ok(named)
+    }
+
+    /// All named values.
+    pub(super) fn all_meta(&self) -> Result<BTreeMap<String, Vec<u8>>, StoreError> {
+        self.read(|transaction| {
+            let mut all = BTreeMap::new();
+            for row in transaction.open_table(META)?.iter()? {
+                let (key, value) = row?;
+                all.insert(key.value().to_owned(), value.value().to_vec());
+            }
+            Ok(all)
+        })
+    }
+
+    /// Makes an empty index one that goes on at this commit, with these values.
+    pub(super) fn restore(&self, commits: u64, meta: &BTreeMap<String, Vec<u8>>) -> Result<(), StoreError> {
+        self.reported.fetch_max(commits, Ordering::AcqRel);
+        self.write(|transaction| {
+            let mut table = transaction.open_table(META)?;
+            for (key, value) in meta {
+                table.insert(key.as_str(), value.as_slice())?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The number of the last commit that was reported as done.
+    pub(super) fn commits(&self) -> u64 {
+        self.reported.load(Ordering::Acquire)
     }
 
     pub(super) fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {

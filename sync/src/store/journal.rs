@@ -169,6 +169,8 @@ impl Journal {
     /// The frames of this generation and those after it, in their order; and whether that is all, or a damaged file ends
     /// them before.
     pub(super) fn frames(&self, generation: u64) -> Result<(Vec<Frame>, bool), StoreError> {
+        // Nothing is appended meanwhile, nor is a file begun anew.
+        let _state = self.state.lock();
         let (mut frames, mut readable) = (Vec::new(), true);
         for number in self.files()? {
             let scanned = self.scan(number, &mut |found| {

@@ -4,7 +4,8 @@
 //! manifests in the order of their arrival, and named values. A block can be read as soon as it is put, and is durable
 //! with the next [`Store::commit`], which first syncs the segments and then makes one durable transaction. So nothing is
 //! named before it is durable, and a crash loses exactly what was not committed. What is too small for a commit of its own
-//! goes to a *journal* (`journal/00000001.journal`, ..) until one holds it.
+//! goes to a *journal* (`journal/00000001.journal`, ..) until one holds it. A commit ends in the segments with a record of the
+//! named values, so that an index that is lost can be [rebuilt](rebuild()) from them.
 //!
 //! Never here: keys, and the question whether the bytes of a block are what its link names (opening a block asks it).
 
@@ -16,6 +17,8 @@ mod error;
 mod index;
 mod journal;
 mod pack;
+mod rebuild;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +35,8 @@ pub use journal::Frame;
 use journal::Journal;
 use pack::{End, Place, Reader, Writer};
 use parking_lot::{Mutex, RwLock};
+pub use rebuild::{Rebuilt, rebuild};
+use state::State;
 
 use crate::limits;
 use crate::link::Link;
@@ -88,7 +93,7 @@ pub struct Store {
     index: Index,
     journal: Journal,
     reader: Reader,
-    commit: Mutex<Failed>,
+    commit: Mutex<Committing>,
     writer: Mutex<Writer>,
     pending: RwLock<Pending>,
     /// How many commits there were: a block that was not in the index may be now.
@@ -99,10 +104,12 @@ pub struct Store {
     _lock: Arc<disk::File>,
 }
 
-/// Segments of which a sync failed: what was written to them since the sync before may be lost whatever a later sync says.
-#[derive(Default)]
-struct Failed {
-    segments: HashSet<u32>,
+/// What one commit leaves to the next.
+struct Committing {
+    /// Segments of which a sync failed: what was written to them since the sync before may be lost whatever a later sync says.
+    failed: HashSet<u32>,
+    /// The named values as of the last commit.
+    state: State,
 }
 
 /// Blocks that are not in the index yet.
@@ -154,13 +161,14 @@ impl Store {
 
     fn start(settings: &Settings, packs: PathBuf, index: Index, lock: Arc<disk::File>) -> Result<Self, StoreError> {
         let writer = Writer::open(settings, packs.clone(), index.end()?)?;
+        let state = State { commits: index.commits(), meta: index.all_meta()? };
         Ok(Self {
             journal: Journal::open(settings, packs.with_file_name("journal"))?,
             disk: settings.disk.clone(),
             reader: Reader::new(settings.disk.clone(), packs.clone()),
             packs,
             index,
-            commit: Mutex::default(),
+            commit: Mutex::new(Committing { failed: HashSet::new(), state }),
             writer: Mutex::new(writer),
             pending: RwLock::default(),
             commits: AtomicU64::new(0),
@@ -215,20 +223,21 @@ impl Store {
     /// there nonetheless. And if blocks that were put were lost to a failed sync, until all of them are put again, since what
     /// is committed may name them.
     pub fn commit(&self, commit: Commit) -> Result<(), StoreError> {
-        let mut failed = self.commit.lock();
-        if !failed.segments.is_empty() {
-            self.rescue(&mut failed)?;
+        let mut committing = self.commit.lock();
+        let Committing { failed, state } = &mut *committing;
+        if !failed.is_empty() {
+            self.rescue(failed)?;
         }
         if let Some(link) = self.pending.read().lost.iter().next() {
             return Err(StoreError::damaged(format!("block {link} was lost before it was durable")));
         }
-        let (end, unsynced, closing) = self.close_pending();
+        let next = state.next(&commit.meta);
+        let (end, unsynced, closing) = self.close_pending(&next)?;
         if let Err(error) = unsynced.sync(&self.disk, &self.packs) {
-            failed.segments.extend(unsynced.segments.keys());
+            failed.extend(unsynced.segments.keys());
             self.reopen_pending(&closing);
             // At once, so that whoever tries again can put again what is lost.
-            self.rescue(&mut failed)
-                .unwrap_or_else(|error| tracing::warn!(%error, "blocks are yet to be written anew"));
+            self.rescue(failed).unwrap_or_else(|error| tracing::warn!(%error, "blocks are yet to be written anew"));
             return Err(error);
         }
         let result = self.index.commit(end, closing.iter(), &commit);
@@ -236,6 +245,7 @@ impl Store {
             Ok(()) => {
                 self.pending.write().closing = Arc::default();
                 self.commits.fetch_add(1, Ordering::AcqRel);
+                *state = next;
             }
             // It is not known whether the index has them; they are durable, and go with the next commit.
             Err(_) => self.reopen_pending(&closing),
@@ -243,12 +253,14 @@ impl Store {
         result
     }
 
-    fn close_pending(&self) -> (End, pack::Unsynced, Arc<HashMap<Link, Place>>) {
+    /// Ends what this commit brings into the index with the state of the store after it.
+    fn close_pending(&self, state: &State) -> Result<(End, pack::Unsynced, Arc<HashMap<Link, Place>>), StoreError> {
         let mut writer = self.writer.lock();
+        writer.append_state(&state.encode())?;
         let mut pending = self.pending.write();
         pending.closing = Arc::new(std::mem::take(&mut pending.open));
         let (end, unsynced) = writer.take_unsynced();
-        (end, unsynced, pending.closing.clone())
+        Ok((end, unsynced, pending.closing.clone()))
     }
 
     fn reopen_pending(&self, closing: &HashMap<Link, Place>) {
@@ -261,12 +273,12 @@ impl Store {
     /// marked its pages clean. What can still be read and is what its link names goes to a new segment, and with it to
     /// the next sync. What was committed before was synced before, and a page that holds both says the same of it in either
     /// state.
-    fn rescue(&self, failed: &mut Failed) -> Result<(), StoreError> {
+    fn rescue(&self, failed: &mut HashSet<u32>) -> Result<(), StoreError> {
         let mut writer = self.writer.lock();
-        writer.leave_segments(&failed.segments);
+        writer.leave_segments(failed);
         let unsafe_blocks: Vec<_> = {
             let pending = self.pending.read();
-            let open = pending.open.iter().filter(|(_, place)| failed.segments.contains(&place.segment));
+            let open = pending.open.iter().filter(|(_, place)| failed.contains(&place.segment));
             open.map(|(link, place)| (*link, *place)).collect()
         };
         let mut result = Ok(());
@@ -285,7 +297,7 @@ impl Store {
             }
         }
         result?;
-        failed.segments.clear();
+        failed.clear();
         Ok(())
     }
 

@@ -17,9 +17,11 @@ use crate::link::Link;
 /// What a segment begins with, before its version.
 const MAGIC: &[u8; 8] = b"jaxfspak";
 /// Magic, version (u32, little endian), four zero bytes.
-const FILE_HEADER: u64 = 16;
+pub(super) const FILE_HEADER: u64 = 16;
 /// Digest, codec, length (u32, little endian).
-const RECORD_HEADER: usize = 37;
+pub(super) const RECORD_HEADER: usize = 37;
+/// What stands for the codec of a record that is the store's own.
+pub(super) const STATE: u8 = 0;
 /// Segments kept open for reading.
 const OPEN_SEGMENTS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
@@ -66,6 +68,30 @@ pub(super) struct Writer {
     current: Option<Arc<File>>,
     end: End,
     unsynced: Unsynced,
+    /// The blocks since the last commit, but for those that were left with a failed segment.
+    uncommitted: Digests,
+}
+
+/// A checksum over the digests of blocks in their order.
+#[derive(Default)]
+pub(super) struct Digests {
+    blocks: u64,
+    hasher: blake3::Hasher,
+}
+
+impl Digests {
+    pub(super) fn add(&mut self, digest: &[u8; 32]) {
+        self.blocks += 1;
+        self.hasher.update(digest);
+    }
+
+    /// How many there are (u64, little endian), and the checksum.
+    pub(super) fn encode(&self) -> [u8; 40] {
+        let mut out = [0; 40];
+        out[..8].copy_from_slice(&self.blocks.to_le_bytes());
+        out[8..].copy_from_slice(self.hasher.finalize().as_bytes());
+        out
+    }
 }
 
 impl Writer {
@@ -77,7 +103,15 @@ impl Writer {
             let path = path(&dir, number);
             disk.remove(&path).map_err(|source| StoreError::io("remove", &path, source))?;
         }
-        let mut writer = Self { disk, dir, segment_bytes, current: None, end, unsynced: Unsynced::default() };
+        let mut writer = Self {
+            disk,
+            dir,
+            segment_bytes,
+            current: None,
+            end,
+            unsynced: Unsynced::default(),
+            uncommitted: Digests::default(),
+        };
         let path = path(&writer.dir, end.segment);
         match writer.disk.open(&path, Open::Write) {
             // A segment that is damaged or shorter than it should be stays as it is: what is left of it can be read.
@@ -95,6 +129,7 @@ impl Writer {
     /// Syncs none of these again. If the last segment is one of them it is full from now on, for a later start as well.
     pub(super) fn leave_segments(&mut self, left: &HashSet<u32>) {
         self.unsynced.segments.retain(|number, _| !left.contains(number));
+        self.uncommitted = Digests::default();
         if left.contains(&self.end.segment) {
             self.current = None;
             self.end.offset = limits::SEGMENT_BYTES;
@@ -103,9 +138,24 @@ impl Writer {
 
     /// Appends a block. After an error, the next append begins where this one did.
     pub(super) fn append(&mut self, link: &Link, bytes: &[u8]) -> Result<Place, StoreError> {
-        let mut record = Vec::with_capacity(RECORD_HEADER + bytes.len());
-        record.extend_from_slice(&record_header(link, bytes.len() as u32));
-        record.extend_from_slice(bytes);
+        let place = self.append_record(record_header(link, bytes.len() as u32), bytes)?;
+        self.uncommitted.add(link.digest());
+        Ok(place)
+    }
+
+    /// Ends a commit with the state of the store after it, behind which blocks it stands and their checksum.
+    pub(super) fn append_state(&mut self, state: &[u8]) -> Result<(), StoreError> {
+        let body = [&self.uncommitted.encode(), state].concat();
+        if body.len() > limits::BLOCK_BYTES {
+            return Ok(());
+        }
+        self.append_record(header(blake3::hash(&body).as_bytes(), STATE, body.len() as u32), &body)?;
+        self.uncommitted = Digests::default();
+        Ok(())
+    }
+
+    fn append_record(&mut self, header: [u8; RECORD_HEADER], bytes: &[u8]) -> Result<Place, StoreError> {
+        let record = [&header, bytes].concat();
         let file = self.segment_for(record.len() as u64)?;
         let End { segment, offset } = self.end;
         if let Err(source) = file.write(offset, &record) {
@@ -143,11 +193,9 @@ impl Writer {
     fn begin_segment(&mut self) -> Result<Arc<File>, StoreError> {
         let number = self.end.segment + 1;
         let path = path(&self.dir, number);
-        let mut header = [0; FILE_HEADER as usize];
-        header[..8].copy_from_slice(MAGIC);
-        header[8..12].copy_from_slice(&VERSION.to_le_bytes());
         // What a failed attempt left is begun anew.
-        let file = self.disk.open(&path, Open::Anew).and_then(|file| file.write(0, &header).map(|()| Arc::new(file)));
+        let file =
+            self.disk.open(&path, Open::Anew).and_then(|file| file.write(0, &file_header()).map(|()| Arc::new(file)));
         let file = file.map_err(|source| StoreError::io("begin", &path, source))?;
         self.end = End { segment: number, offset: FILE_HEADER };
         self.current = Some(file.clone());
@@ -204,7 +252,15 @@ impl Reader {
     }
 }
 
-fn check_header(file: &File, path: &Path) -> Result<(), StoreError> {
+/// What a segment begins with.
+pub(super) fn file_header() -> [u8; FILE_HEADER as usize] {
+    let mut header = [0; FILE_HEADER as usize];
+    header[..8].copy_from_slice(MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header
+}
+
+pub(super) fn check_header(file: &File, path: &Path) -> Result<(), StoreError> {
     let mut header = [0; FILE_HEADER as usize];
     let read = file.read(0, &mut header);
     let (magic, rest) = header.split_at(8);
@@ -218,14 +274,18 @@ fn check_header(file: &File, path: &Path) -> Result<(), StoreError> {
 }
 
 fn record_header(link: &Link, len: u32) -> [u8; RECORD_HEADER] {
+    header(link.digest(), link.codec().code() as u8, len)
+}
+
+fn header(digest: &[u8; 32], codec: u8, len: u32) -> [u8; RECORD_HEADER] {
     let mut header = [0; RECORD_HEADER];
-    header[..32].copy_from_slice(link.digest());
-    header[32] = link.codec().code() as u8;
+    header[..32].copy_from_slice(digest);
+    header[32] = codec;
     header[33..].copy_from_slice(&len.to_le_bytes());
     header
 }
 
-fn path(dir: &Path, number: u32) -> PathBuf {
+pub(super) fn path(dir: &Path, number: u32) -> PathBuf {
     dir.join(file_name(number))
 }
 
@@ -234,7 +294,7 @@ fn file_name(number: u32) -> String {
 }
 
 /// The number of a segment, by its name.
-fn number(name: &str) -> Option<u32> {
+pub(super) fn number(name: &str) -> Option<u32> {
     let number = name.strip_suffix(".pack")?.parse().ok()?;
     (file_name(number) == name).then_some(number)
 }

@@ -1,0 +1,173 @@
+#![allow(clippy::unwrap_used)]
+
+use std::os::unix::fs::FileExt;
+
+use super::*;
+use crate::store::Store;
+use crate::store::disk::Disk;
+use crate::store::disk::simulated::{Fault, Simulation};
+
+const MANIFEST: &[u8] = b"a manifest of height ";
+
+fn bytes(seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; 500 + seed as usize % 700];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+fn manifest(height: u64) -> (Link, Vec<u8>) {
+    let bytes = [MANIFEST, &height.to_le_bytes()].concat();
+    (Link::of(Codec::DagCbor, &bytes), bytes)
+}
+
+fn height(_: &Link, bytes: &[u8]) -> Option<u64> {
+    let height = bytes.strip_prefix(MANIFEST)?;
+    height.try_into().ok().map(u64::from_le_bytes)
+}
+
+/// Blocks that commit `number` brings.
+fn blocks(number: u64) -> impl Iterator<Item = (Link, Vec<u8>)> {
+    (0..4).map(move |at| bytes(number * 100 + at)).map(|bytes| (Link::of(Codec::Raw, &bytes), bytes))
+}
+
+fn commit(store: &Store, number: u64) -> Result<(), StoreError> {
+    for (link, bytes) in blocks(number) {
+        store.put(&link, &bytes)?;
+    }
+    let (link, bytes) = manifest(number);
+    store.put(&link, &bytes)?;
+    let meta = vec![("number", Some(number.to_le_bytes().to_vec()))];
+    store.commit(Commit { manifests: vec![(link, bytes)], meta })
+}
+
+fn number(store: &Store) -> u64 {
+    store.meta("number").unwrap().map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().unwrap()))
+}
+
+fn heights(store: &Store) -> Vec<u64> {
+    store.manifests().map(|row| row.unwrap()).map(|(link, bytes)| height(&link, &bytes).unwrap()).collect()
+}
+
+fn missing(store: &Store, number: u64) -> usize {
+    blocks(number).filter(|(link, bytes)| store.get(link).unwrap().is_none_or(|found| found != *bytes)).count()
+}
+
+fn small(disk: Disk) -> Settings {
+    Settings { disk, segment_bytes: 6_000, ..Settings::default() }
+}
+
+/// A store of nine commits in several segments.
+fn filled() -> (tempfile::TempDir, Settings) {
+    let (dir, settings) = (tempfile::tempdir().unwrap(), small(Disk::Real));
+    let store = Store::create_with(&settings, dir.path()).unwrap();
+    (1..10).for_each(|number| commit(&store, number).unwrap());
+    (dir, settings)
+}
+
+fn rebuilt(dir: &Path, settings: &Settings) -> (Rebuilt, Store) {
+    let mut told = (0, 0);
+    let rebuilt = rebuild(settings, dir, &height, &mut |done, all| told = (done, all)).unwrap();
+    assert!(told.1 > 0 && told.0 == told.1, "{told:?}");
+    (rebuilt, Store::open_with(settings, dir).unwrap())
+}
+
+#[test]
+fn an_index_that_is_lost_is_made_again_from_the_segments() {
+    let (dir, settings) = filled();
+    for how in ["lost", "empty", "garbage", "whole"] {
+        let path = dir.path().join("db.redb");
+        match how {
+            "lost" => std::fs::remove_file(&path).unwrap(),
+            "empty" => std::fs::write(&path, b"").unwrap(),
+            "garbage" => std::fs::write(&path, vec![0x5a; 100_000]).unwrap(),
+            _ => {}
+        }
+        let (found, store) = rebuilt(dir.path(), &settings);
+        assert_eq!(found, Rebuilt { blocks: 45, manifests: 9, lost_bytes: 0 }, "{how}");
+        assert_eq!((number(&store), heights(&store)), (9, (1..10).collect()), "{how}");
+        assert_eq!((1..10).map(|number| missing(&store, number)).sum::<usize>(), 0, "{how}");
+        assert_eq!(store.stats().unwrap().blocks, 45);
+    }
+    let store = Store::open_with(&settings, dir.path()).unwrap();
+    commit(&store, 10).unwrap();
+    drop(store);
+    std::fs::remove_file(dir.path().join("db.redb")).unwrap();
+    let (_, store) = rebuilt(dir.path(), &settings);
+    assert_eq!((number(&store), missing(&store, 10)), (10, 0));
+}
+
+#[test]
+fn damage_costs_the_block_that_it_hit_and_that_can_be_put_again() {
+    let (dir, settings) = filled();
+    let segment = dir.path().join("packs/00000002.pack");
+    let len = std::fs::metadata(&segment).unwrap().len();
+    let whole = std::fs::read(&segment).unwrap();
+    for at in (FILE_HEADER..len).step_by(61) {
+        let file = std::fs::File::options().write(true).open(&segment).unwrap();
+        file.write_all_at(&[whole[at as usize] ^ 0x21], at).unwrap();
+        std::fs::remove_file(dir.path().join("db.redb")).unwrap();
+        let (found, store) = rebuilt(dir.path(), &settings);
+        assert!(found.lost_bytes > 0 && found.lost_bytes < 1_300, "{at}: {found:?}");
+        assert!(found.blocks >= 44, "{at}: {found:?}");
+        let lost: usize = (1..10).map(|number| missing(&store, number)).sum();
+        assert_eq!(lost as u64 + found.blocks + 9 - found.manifests, 45, "{at}");
+        assert_eq!(number(&store), 9);
+        for (link, bytes) in (1..10).flat_map(blocks) {
+            store.put(&link, &bytes).unwrap();
+        }
+        assert_eq!((1..10).map(|number| missing(&store, number)).sum::<usize>(), 0);
+        drop(store);
+        // What was put and not committed goes.
+        drop(Store::open_with(&settings, dir.path()).unwrap());
+        file.write_all_at(&whole, 0).unwrap();
+    }
+}
+
+#[test]
+fn a_file_of_the_store_that_begins_wrongly_still_gives_its_blocks() {
+    let (dir, settings) = filled();
+    let segment = std::fs::File::options().write(true).open(dir.path().join("packs/00000001.pack")).unwrap();
+    segment.write_all_at(b"no magic", 0).unwrap();
+    let (found, store) = rebuilt(dir.path(), &settings);
+    assert_eq!((found.blocks, missing(&store, 1)), (45, 0));
+}
+
+#[test]
+fn after_a_power_cut_at_any_moment_the_state_that_is_found_has_all_its_blocks() {
+    let dir = Path::new("/b");
+    let run = |disk: &Simulation, done: &mut u64| -> Result<(), StoreError> {
+        let store = Store::create_with(&small(Disk::Simulated(disk.clone())), dir)?;
+        Disk::Simulated(disk.clone()).sync_dir(Path::new("/")).map_err(|source| StoreError::io("sync", dir, source))?;
+        for number in 1..5 {
+            commit(&store, number)?;
+            *done = number;
+        }
+        Ok(())
+    };
+    let whole = Simulation::new(1);
+    run(&whole, &mut 0).unwrap();
+    for cut in 0..whole.operations() {
+        for seed in 0..8 {
+            let (disk, mut done) = (Simulation::new(1), 0);
+            disk.fail(cut, Fault::PowerCut);
+            let _cut = run(&disk, &mut done);
+            disk.restart(seed);
+            disk.heal();
+            let settings = small(Disk::Simulated(disk.clone()));
+            if done == 0 {
+                continue;
+            }
+            settings.disk.remove(&dir.join("db.redb")).unwrap();
+            rebuild(&settings, dir, &height, &mut |_, _| {}).unwrap();
+            let store = Store::open_with(&settings, dir).unwrap();
+            let found = number(&store);
+            assert!(
+                found == done || found == done + 1,
+                "cut at {cut}, seed {seed}: {done} were done, {found} is found"
+            );
+            assert_eq!(heights(&store), (1..=found).collect::<Vec<_>>(), "cut at {cut}, seed {seed}");
+            let lost: usize = (1..=found).map(|number| missing(&store, number)).sum();
+            assert_eq!(lost, 0, "cut at {cut}, seed {seed}: of {found}");
+        }
+    }
+}
