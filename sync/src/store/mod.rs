@@ -112,6 +112,9 @@ struct Committing {
     state: State,
 }
 
+/// What a commit brings into the index: up to where the segments are filled, what of them is to be synced, and where blocks are.
+type Closing = (End, pack::Unsynced, Arc<HashMap<Link, Place>>);
+
 /// Blocks that are not in the index yet.
 #[derive(Default)]
 struct Pending {
@@ -254,7 +257,7 @@ impl Store {
     }
 
     /// Ends what this commit brings into the index with the state of the store after it.
-    fn close_pending(&self, state: &State) -> Result<(End, pack::Unsynced, Arc<HashMap<Link, Place>>), StoreError> {
+    fn close_pending(&self, state: &State) -> Result<Closing, StoreError> {
         let mut writer = self.writer.lock();
         writer.append_state(&state.encode())?;
         let mut pending = self.pending.write();
