@@ -83,6 +83,9 @@ pub(crate) struct MountArgs {
     /// Whose the files are shown as: yours, or as stored [default: me, but for root stored]
     #[arg(long)]
     pub(crate) owner: Option<OwnerArg>,
+    /// How much this home may take on the disk, for example 20G [default: all that is there]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_space: Option<String>,
     /// Mount options, as in fstab
     #[arg(short, value_name = "OPTIONS", value_delimiter = ',')]
     pub(crate) options: Vec<String>,

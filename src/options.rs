@@ -11,6 +11,9 @@ const DIRTY_BYTES: u64 = 48 << 20;
 /// Less than this can not hold one request's data beside its neighbours.
 const LEAST_BYTES: u64 = 1 << 20;
 
+/// A home has to have room for an index, a journal and a reserve.
+const LEAST_SPACE: u64 = 64 << 20;
+
 /// A wrong option, and what would be right.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum BadOption {
@@ -18,6 +21,8 @@ pub(crate) enum BadOption {
     Unknown(String),
     #[error("`{0}` is not a size of at least 1M: write for example cache=256M")]
     Size(String),
+    #[error("`{0}` is not a size of at least 64M: write for example --max-space 20G")]
+    Space(String),
     #[error("the mount option `{0}` is for root only: leave it out, or mount as root")]
     RootOnly(&'static str),
 }
@@ -45,9 +50,13 @@ pub(crate) fn settings(args: &MountArgs, user: User) -> Result<MountSettings, Ba
         dev: false,
         cache_bytes: CACHE_BYTES,
         dirty_bytes: DIRTY_BYTES,
+        max_space: None,
     };
     for option in args.options.iter().map(|option| option.trim()).filter(|option| !option.is_empty()) {
         apply(&mut settings, option)?;
+    }
+    if let Some(size) = &args.max_space {
+        settings.max_space = Some(space(size)?);
     }
     settings.read_only |= args.read_only;
     if user.uid != 0 {
@@ -72,6 +81,7 @@ fn apply(settings: &mut MountSettings, option: &str) -> Result<(), BadOption> {
         _ => match option.split_once('=') {
             Some(("cache", size)) => settings.cache_bytes = at_least(size, option)?,
             Some(("dirty", size)) => settings.dirty_bytes = at_least(size, option)?,
+            Some(("max_space", size)) => settings.max_space = Some(space(size)?),
             _ if is_for_others(option) => {}
             _ => return Err(BadOption::Unknown(option.to_owned())),
         },
@@ -111,6 +121,10 @@ fn at_least(size: &str, option: &str) -> Result<u64, BadOption> {
     parse_size(size).filter(|&bytes| bytes >= LEAST_BYTES).ok_or_else(|| BadOption::Size(option.to_owned()))
 }
 
+fn space(size: &str) -> Result<u64, BadOption> {
+    parse_size(size).filter(|&bytes| bytes >= LEAST_SPACE).ok_or_else(|| BadOption::Space(size.to_owned()))
+}
+
 /// A number of bytes, with an optional unit (powers of 1024): `4096`, `64K`, `256MiB`, `1G`.
 pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
@@ -142,6 +156,7 @@ mod tests {
             foreground: false,
             read_only: false,
             owner: None,
+            max_space: None,
             options: options.iter().map(ToString::to_string).collect(),
         }
     }
@@ -177,6 +192,8 @@ mod tests {
         assert_eq!(settings(&args(&["rw", "cach=1M"]), SOMEONE), Err(BadOption::Unknown("cach=1M".into())));
         assert_eq!(settings(&args(&["cache=1"]), SOMEONE), Err(BadOption::Size("cache=1".into())));
         assert_eq!(settings(&args(&["dirty=much"]), SOMEONE), Err(BadOption::Size("dirty=much".into())));
+        assert_eq!(settings(&args(&["max_space=1M"]), SOMEONE), Err(BadOption::Space("1M".into())));
+        assert_eq!(settings(&args(&["max_space=2G"]), SOMEONE).unwrap().max_space, Some(2 << 30));
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub(crate) enum FsError {
     ReadOnly,
     #[error("no space left")]
     NoSpace,
+    #[error("no space left within --max-space")]
+    OverQuota,
     #[error("the disk failed")]
     Disk,
     #[error("input/output error")]
@@ -72,6 +74,7 @@ impl FsError {
             FsError::BadHandle => Errno::EBADF,
             FsError::ReadOnly => Errno::EROFS,
             FsError::NoSpace => Errno::ENOSPC,
+            FsError::OverQuota => Errno::EDQUOT,
             FsError::Disk | FsError::Io => Errno::EIO,
         }
     }

@@ -51,6 +51,8 @@ pub struct MountOptions {
     pub cache_bytes: usize,
     /// Bytes of unsealed writes that are kept in memory before writers wait.
     pub dirty_bytes: usize,
+    /// Bytes that all buckets which are stored beside this one may take, it included. What is beyond that is `EDQUOT`.
+    pub most_space: Option<u64>,
 }
 
 /// Why a mount can not be, or not be as asked.

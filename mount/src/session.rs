@@ -16,7 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::errno::FsError;
-use crate::fs::Fs;
+use crate::fs::{Fs, Settings};
 use crate::fuse::Border;
 use crate::handover::Handover;
 use crate::{MountError, MountOptions, MountStatus, limits};
@@ -44,7 +44,8 @@ struct Ended {
 pub fn mount(bucket: Arc<Bucket>, dir: &Path, options: &MountOptions) -> Result<Mounted, MountError> {
     bucket.vault().set_data_capacity(options.cache_bytes);
     let options = &MountOptions { read_only: options.read_only || !bucket.role().may_write(), ..options.clone() };
-    let fs = Fs::new(bucket, options.owner, options.dirty_bytes).map_err(|_| MountError::Unreadable)?;
+    let settings = Settings { owner: options.owner, dirty_limit: options.dirty_bytes, most_space: options.most_space };
+    let fs = Fs::new(bucket, settings).map_err(|_| MountError::Unreadable)?;
     let fs = Arc::new(fs);
     let handover = Arc::new(Handover::default());
     let border = Border { fs: Arc::clone(&fs), handover: Arc::clone(&handover) };

@@ -118,6 +118,8 @@ pub(crate) struct MountSettings {
     pub(crate) dev: bool,
     pub(crate) cache_bytes: u64,
     pub(crate) dirty_bytes: u64,
+    /// What the home may take on the disk.
+    pub(crate) max_space: Option<u64>,
 }
 
 /// Whose the files are shown as.

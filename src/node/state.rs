@@ -391,5 +391,6 @@ fn options(settings: &MountSettings) -> MountOptions {
         dev: settings.dev,
         cache_bytes: bytes(settings.cache_bytes),
         dirty_bytes: bytes(settings.dirty_bytes),
+        most_space: settings.max_space,
     }
 }

@@ -26,6 +26,7 @@ crate::claims! {
         a_mounted_bucket_is_not_removed,
         a_mount_of_a_damaged_database_is_refused,
         a_damaged_block_hurts_its_file_only_and_verify_names_it,
+        a_home_takes_no_more_space_than_it_may,
     ],
     Root: [a_full_disk_is_said_and_what_was_stored_is_intact],
 }
@@ -245,4 +246,26 @@ fn a_full_disk_is_said_and_what_was_stored_is_intact() {
     world.remount();
     assert_eq!(world.sh("cmp first \"$OUT/first\"; cmp late \"$OUT/late\"; ls"), "first\nlate\n");
     world.jaxfs(&["verify"]).ok();
+}
+
+fn a_home_takes_no_more_space_than_it_may() {
+    let world = World::new();
+    says(world.try_mount(&["--max-space", "2M"]), &["2M", "at least 64M"]);
+    world.try_mount(&["--max-space", "64M"]).ok();
+    let size: u64 = world.sh("df --block-size=1M --output=size . | tail -1").trim().parse().unwrap();
+    assert_eq!(size, 64);
+    world.sh("head -c 20M /dev/urandom | tee \"$OUT/first\" > first");
+    world.sync();
+    let said = world.try_sh("head -c 90M /dev/urandom > large");
+    assert!(said.err.contains("Disk quota exceeded"), "{}{}", said.out, said.err);
+    world.sync();
+    let said = world.try_sh("echo more > more");
+    assert!(said.err.contains("Disk quota exceeded"), "{}{}", said.out, said.err);
+    world.sh("cmp first \"$OUT/first\"; df . > /dev/null; rm large; ls");
+    world.sync();
+    let taken: u64 = world.sh("du -s --block-size=1M \"$JAXFS_HOME\" | cut -f1").trim().parse().unwrap();
+    assert!(taken <= 64, "{taken} MiB are taken");
+    world.unmount();
+    world.try_mount(&["-o", "max_space=1G"]).ok();
+    world.sh("echo more > more; cmp first \"$OUT/first\"");
 }

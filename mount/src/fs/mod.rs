@@ -15,6 +15,7 @@ mod log;
 mod model;
 mod names;
 mod redo;
+mod space;
 mod table;
 mod unsynced;
 
@@ -34,6 +35,7 @@ use flush::Flusher;
 use handles::Handles;
 use log::Log;
 pub(crate) use names::{New, OnTarget};
+use space::Disk;
 pub(crate) use table::Ino;
 use table::{Object, Table};
 
@@ -63,15 +65,14 @@ impl Caller {
     }
 }
 
-/// Room on a disk, in blocks of `block_bytes`, and in files.
+/// How a bucket is shown and written.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Space {
-    pub(crate) block_bytes: u32,
-    pub(crate) blocks: u64,
-    pub(crate) free: u64,
-    pub(crate) available: u64,
-    pub(crate) files: u64,
-    pub(crate) files_free: u64,
+pub(crate) struct Settings {
+    pub(crate) owner: Owner,
+    /// Bytes of dirty extents before writers wait.
+    pub(crate) dirty_limit: usize,
+    /// Bytes that the home may take.
+    pub(crate) most_space: Option<u64>,
 }
 
 /// A bucket as a file system.
@@ -88,8 +89,7 @@ pub(crate) struct Fs {
     handover_limit: u64,
     writeback: Writeback,
     syncer: Syncer<Ino>,
-    /// Bytes free on the disk, as of when.
-    disk: Mutex<Option<(Instant, u64)>>,
+    disk: Disk,
     flusher: Mutex<Flusher>,
     /// Whether changes are taken. Held, shared, by each operation that changes something, so that closing it waits for
     /// those under way. Before all other locks.
@@ -98,7 +98,7 @@ pub(crate) struct Fs {
 
 impl Fs {
     /// The bucket's newest state on this machine, published or not, with what its journal has beyond that.
-    pub(crate) fn new(bucket: Arc<Bucket>, owner: Owner, dirty_limit: usize) -> Result<Self, FsError> {
+    pub(crate) fn new(bucket: Arc<Bucket>, settings: Settings) -> Result<Self, FsError> {
         let (superblock, base) = (bucket.superblock()?, bucket.head());
         let reached = if bucket.has_checkpoint() { Durability::Durable } else { Durability::Published };
         let budget = Arc::new(DirtyBytes::default());
@@ -113,14 +113,14 @@ impl Fs {
             handles: Handles::default(),
             writeback: Writeback::new(),
             syncer: Syncer::new(),
-            disk: Mutex::default(),
+            disk: Disk::new(bucket.dir(), settings.most_space),
             flusher: Mutex::new(Flusher::new(superblock, reached, base, generation)),
             gate: RwLock::new(true),
             bucket,
-            owner,
+            owner: settings.owner,
             acls: AtomicBool::new(false),
             budget,
-            dirty_limit,
+            dirty_limit: settings.dirty_limit,
             handover_limit: memory_bytes() / limits::HANDOVER_SHARE,
         };
         if reached < Durability::Published {
@@ -158,19 +158,6 @@ impl Fs {
         Some(done.map(|()| self.bucket.head()))
     }
 
-    /// Space on the disk that the bucket is stored on.
-    pub(crate) fn space(&self) -> Result<Space, FsError> {
-        let disk = rustix::fs::statvfs(self.bucket.dir()).map_err(|_| FsError::Io)?;
-        Ok(Space {
-            block_bytes: disk.f_frsize.try_into().unwrap_or(4096),
-            blocks: disk.f_blocks,
-            free: disk.f_bfree,
-            available: disk.f_bavail,
-            files: disk.f_files,
-            files_free: disk.f_ffree,
-        })
-    }
-
     /// Refuses all changes from here on. Those under way are finished on return, if it gives true: if they took no longer
     /// than `limit`.
     pub(crate) fn refuse_changes(&self, limit: Duration) -> bool {
@@ -193,20 +180,6 @@ impl Fs {
     /// Whether so much is dirty that it should be sealed.
     fn memory_is_short(&self) -> bool {
         self.budget.get() > self.dirty_limit / 2
-    }
-
-    /// Says that the disk is full while what is to be written can still be refused: `len` bytes more than what is
-    /// dirty, and room for the store to commit it.
-    fn check_disk(&self, len: u64) -> Result<(), FsError> {
-        let mut disk = self.disk.lock();
-        let fresh = disk.is_some_and(|(at, _)| at.elapsed() < limits::DISK_AGE);
-        if !fresh {
-            let space = self.space()?;
-            *disk = Some((Instant::now(), space.available.saturating_mul(space.block_bytes.into())));
-        }
-        let available = disk.map_or(0, |(_, bytes)| bytes);
-        let needed = (self.budget.get() as u64).saturating_add(len).saturating_add(limits::DISK_RESERVE);
-        if available < needed { Err(FsError::NoSpace) } else { Ok(()) }
     }
 
     /// Lets an operation change something while what it gives is held.

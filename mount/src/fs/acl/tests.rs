@@ -172,7 +172,11 @@ fn without_the_kernel_there_are_no_acls() {
     assert_eq!(with.xattr_names(Ino::ROOT, ME).unwrap(), [ACCESS, b"\0", DEFAULT, b"\0"].concat());
     with.flush(crate::writeback::Durability::Published).unwrap();
 
-    let without = Fs::new(Arc::clone(&lab.bucket), crate::Owner::Stored, usize::MAX).unwrap();
+    let without = Fs::new(
+        Arc::clone(&lab.bucket),
+        crate::fs::Settings { owner: crate::Owner::Stored, dirty_limit: usize::MAX, most_space: None },
+    )
+    .unwrap();
     assert_eq!(without.xattr_names(Ino::ROOT, ME).unwrap(), b"");
     assert_eq!(without.xattr(Ino::ROOT, ACCESS).err(), Some(FsError::Unsupported));
     assert_eq!(without.set_xattr(Ino::ROOT, ACCESS, &value, None, ME).err(), Some(FsError::Unsupported));

@@ -8,7 +8,7 @@ use jaxfs_sync::publish::{Bucket, NewBucket};
 use tempfile::TempDir;
 
 use crate::Owner;
-use crate::fs::{Caller, Fs};
+use crate::fs::{Caller, Fs, Settings};
 
 pub(in crate::fs) const ME: Caller = Caller { uid: 0, gid: 7, pid: 0, umask: 0 };
 
@@ -31,7 +31,8 @@ impl Lab {
 
     /// The file system as it is found at a mount.
     pub(in crate::fs) fn mount(&self, dirty_limit: usize) -> Arc<Fs> {
-        let fs = Fs::new(Arc::clone(&self.bucket), Owner::Stored, dirty_limit).unwrap();
+        let fs = Fs::new(Arc::clone(&self.bucket), Settings { owner: Owner::Stored, dirty_limit, most_space: None })
+            .unwrap();
         fs.heed_acls();
         Arc::new(fs)
     }
