@@ -13,7 +13,7 @@ use crate::bucket::{
 use crate::crypto::Keyring;
 use crate::crypto::label::{BUCKET_NAME, Label};
 use crate::link::{BucketId, Epoch};
-use crate::store::{Commit, Store};
+use crate::store::{Commit, Settings, Store};
 use crate::tree::{Body, FileId, Pins, Record, Superblock, Time, Tree, Vault};
 
 /// How the names of directories begin that are not buckets yet. What a crash leaves of them may be deleted.
@@ -41,7 +41,7 @@ impl NewBucket<'_> {
     pub fn create(&self, buckets: &Path) -> Result<Bucket, BucketError> {
         let id = BucketId(uuid::Uuid::new_v4());
         let (unfinished, dir) = (buckets.join(format!("{UNFINISHED}{id}")), buckets.join(id.to_string()));
-        let result = self.fill(id, &unfinished).and_then(|()| rename(buckets, &unfinished, &dir));
+        let result = self.fill(&Settings::default(), id, &unfinished).and_then(|()| rename(buckets, &unfinished, &dir));
         if let Err(error) = result {
             if let Err(left) = fs::remove_dir_all(&unfinished) {
                 tracing::debug!(%left, "an unfinished bucket stays behind");
@@ -51,12 +51,22 @@ impl NewBucket<'_> {
         Bucket::open(&dir, Arc::clone(self.device))
     }
 
-    fn fill(&self, id: BucketId, dir: &Path) -> Result<(), BucketError> {
+    /// Makes the bucket in `dir` itself, with its store on another disk. A crash leaves any part of it.
+    ///
+    /// # Errors
+    /// As [`NewBucket::create`].
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn create_on(&self, settings: &Settings, dir: &Path) -> Result<Bucket, BucketError> {
+        self.fill(settings, BucketId(uuid::Uuid::new_v4()), dir)?;
+        Bucket::open_with(settings, dir, Arc::clone(self.device))
+    }
+
+    fn fill(&self, settings: &Settings, id: BucketId, dir: &Path) -> Result<(), BucketError> {
         let (name, device_name) = (Label::new(self.name)?, Label::new(self.device_name)?);
         let (owner, secrets) = (OwnerKey::generate(), EpochSecrets::random());
         let io = |source| BucketError::Io { path: dir.to_path_buf(), source };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
-        let store = Arc::new(Store::create(dir)?);
+        let store = Arc::new(Store::create_with(settings, dir)?);
         let members = MemberListDraft::first(id, owner.id(), self.device, &device_name, &secrets)?.sign(&owner)?;
         store.put(&members.link(), members.bytes())?;
         let keyring = Keyring::new(id, Epoch(0), &secrets.content);

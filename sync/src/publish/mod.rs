@@ -35,7 +35,7 @@ use crate::bucket::{
 use crate::chain::{Chain, Record};
 use crate::crypto::label::BUCKET_NAME;
 use crate::link::{BlockRef, BucketId, Epoch, Link};
-use crate::store::Store;
+use crate::store::{Settings, Store};
 use crate::tree::{Superblock, Vault};
 
 /// The store's name for the checkpoint: a version that is durable and not published.
@@ -70,7 +70,15 @@ impl Bucket {
     /// # Errors
     /// If it is not there, damaged, held by another process, or not this device's to read.
     pub fn open(dir: &Path, device: Arc<DeviceKey>) -> Result<Self, BucketError> {
-        let store = Arc::new(Store::open(dir)?);
+        Self::open_with(&Settings::default(), dir, device)
+    }
+
+    /// [`Bucket::open`], with a store on another disk, or of other sizes.
+    ///
+    /// # Errors
+    /// As [`Bucket::open`].
+    pub fn open_with(settings: &Settings, dir: &Path, device: Arc<DeviceKey>) -> Result<Self, BucketError> {
+        let store = Arc::new(Store::open_with(settings, dir)?);
         let manifests = stored_manifests(&store)?;
         let genesis = manifests.first().cloned().ok_or(BucketError::Missing("the genesis"))?.verify()?;
         let lists = stored_lists(&store, &genesis, &manifests)?;

@@ -14,6 +14,7 @@ pub(in crate::fs) mod fault;
 pub(in crate::fs) mod lab;
 mod op;
 mod plain;
+mod power;
 mod publishing;
 mod threads;
 mod world;
@@ -22,6 +23,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::UNIX_EPOCH;
 
+use jaxfs_sync::store::disk::simulated::Simulation;
 use op::Op;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -30,13 +32,26 @@ use world::World;
 
 /// Operations between two comparisons of everything.
 const EVERY: usize = 40;
-/// Sequences, unless the environment says otherwise.
-const CASES: u64 = 200;
 /// The longest sequence.
 const LONGEST: usize = 1_500;
 
-fn run(ops: &[Op]) {
-    let world = Rc::new(RefCell::new(World::new()));
+/// A kind of test: a world, operations in it, and how many sequences of them.
+#[derive(Clone, Copy)]
+struct Kind {
+    world: fn() -> World,
+    ops: fn(u64) -> Vec<Op>,
+    cases: u64,
+}
+
+const ORDINARY: Kind = Kind { world: World::new, ops: |seed| sequence(seed, LONGEST, op::op()), cases: 200 };
+const POWER_CUTS: Kind = Kind {
+    world: || World::on(Simulation::new(7)),
+    ops: |seed| sequence(seed, LONGEST / 3, op::op_or_cut()),
+    cases: 60,
+};
+
+fn run(kind: Kind, ops: &[Op]) {
+    let world = Rc::new(RefCell::new((kind.world)()));
     for (number, op) in ops.iter().enumerate() {
         World::step(&world, op);
         let everything = matches!(op, Op::Restart | Op::Remount | Op::Flush(op::Flush { fails: Some(_), .. }));
@@ -56,27 +71,27 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// The sequence of a seed.
-fn sequence(seed: u64) -> Vec<Op> {
+fn sequence(seed: u64, longest: usize, op: impl Strategy<Value = Op>) -> Vec<Op> {
     let config = Config { rng_seed: RngSeed::Fixed(seed), ..Config::default() };
-    prop::collection::vec(op::op(), 1..LONGEST).new_tree(&mut TestRunner::new(config)).unwrap().current()
+    prop::collection::vec(op, 1..longest).new_tree(&mut TestRunner::new(config)).unwrap().current()
 }
 
 /// Why a sequence fails, if it does.
-fn failure(ops: &[Op]) -> Option<String> {
-    let panic = std::panic::catch_unwind(|| run(ops)).err()?;
+fn failure(kind: Kind, ops: &[Op]) -> Option<String> {
+    let panic = std::panic::catch_unwind(|| run(kind, ops)).err()?;
     let text = panic.downcast_ref::<String>().cloned();
     Some(text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default())
 }
 
 /// Leaves out what a sequence fails without, by ever smaller parts.
-fn shrink(mut ops: Vec<Op>) -> Vec<Op> {
+fn shrink(kind: Kind, mut ops: Vec<Op>) -> Vec<Op> {
     let mut part = ops.len() / 2;
     while part > 0 {
         let (before, mut at) = (ops.len(), 0);
         while at < ops.len() {
             let mut fewer = ops.clone();
             fewer.drain(at..ops.len().min(at + part));
-            if failure(&fewer).is_some() {
+            if failure(kind, &fewer).is_some() {
                 ops = fewer;
             } else {
                 at += part;
@@ -89,14 +104,14 @@ fn shrink(mut ops: Vec<Op>) -> Vec<Op> {
     ops
 }
 
-fn search(cases: u64, first: u64) {
+fn search(kind: Kind, cases: u64, first: u64) {
     let mut steps = 0;
     for seed in (0..cases).map(|case| first.wrapping_add(case)) {
-        let ops = sequence(seed);
-        if failure(&ops).is_some() {
+        let ops = (kind.ops)(seed);
+        if failure(kind, &ops).is_some() {
             std::panic::set_hook(Box::new(|_| {}));
-            let ops = shrink(ops);
-            let why = failure(&ops);
+            let ops = shrink(kind, ops);
+            let why = failure(kind, &ops);
             drop(std::panic::take_hook());
             panic!("{}\n{ops:?}\nreplay it with JAXFS_MODEL_SEED={seed}", why.unwrap_or_default());
         }
@@ -105,16 +120,25 @@ fn search(cases: u64, first: u64) {
     eprintln!("{steps} operations in {cases} sequences from seed {first}");
 }
 
-#[test]
-fn the_file_system_does_what_the_model_does() {
+fn hold(kind: Kind) {
     let replayed = number("JAXFS_MODEL_SEED");
-    let cases = number("JAXFS_MODEL_CASES").unwrap_or(if replayed.is_some() { 1 } else { CASES });
+    let cases = number("JAXFS_MODEL_CASES").unwrap_or(if replayed.is_some() { 1 } else { kind.cases });
     // The same each time, unless somebody looks for more.
     let clock = || UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
     let seed = replayed.unwrap_or_else(|| number("JAXFS_MODEL_CASES").map_or(1, |_| clock()));
     // Long sequences, unoptimised, need more than a test's two megabytes.
-    let search = std::thread::Builder::new().stack_size(64 << 20).spawn(move || search(cases, seed));
+    let search = std::thread::Builder::new().stack_size(64 << 20).spawn(move || search(kind, cases, seed));
     if let Err(failed) = search.unwrap().join() {
         std::panic::resume_unwind(failed);
     }
+}
+
+#[test]
+fn the_file_system_does_what_the_model_does() {
+    hold(ORDINARY);
+}
+
+#[test]
+fn after_a_power_cut_at_any_moment_what_was_made_safe_is_there_and_nothing_is_a_mixture() {
+    hold(POWER_CUTS);
 }

@@ -96,6 +96,8 @@ pub(super) enum Op {
     /// Names, and the content of open files.
     Sync(Vec<Pick>),
     Flush(Flush),
+    /// A power cut while something is made safe.
+    Cut(Cut),
     /// Another mount of the same open bucket.
     Remount,
     /// Another process.
@@ -118,6 +120,24 @@ pub(super) enum Space {
     Punch,
     Zero,
     ZeroKeep,
+}
+
+/// What makes changes safe.
+#[derive(Clone, Debug)]
+pub(super) enum Safe {
+    Version(Durability),
+    /// With the content of these open files.
+    Journal(Vec<Pick>),
+}
+
+/// A power cut at one of the disk's operations while changes are made safe, or behind the last.
+#[derive(Clone, Debug)]
+pub(super) struct Cut {
+    pub(super) what: Safe,
+    /// At which of its operations.
+    pub(super) after: u8,
+    /// What is left of those that were not synced.
+    pub(super) seed: u64,
 }
 
 /// A write-back, what happens while it writes, and where it fails.
@@ -260,6 +280,17 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Remount),
         1 => Just(Op::Restart),
     ]
+}
+
+/// Any operation on a disk whose power is cut now and then.
+pub(super) fn op_or_cut() -> impl Strategy<Value = Op> {
+    let what = prop_oneof![
+        2 => prop::collection::vec(any::<Pick>(), 0..3).prop_map(Safe::Journal),
+        1 => Just(Safe::Version(Durability::Durable)),
+        1 => Just(Safe::Version(Durability::Published)),
+    ];
+    let cut = (what, 0..60u8, any::<u64>()).prop_map(|(what, after, seed)| Op::Cut(Cut { what, after, seed }));
+    prop_oneof![30 => op(), 1 => cut]
 }
 
 impl Flush {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use jaxfs_sync::store::disk::simulated::Simulation;
 use jaxfs_sync::tree::{Body as Stored, Time};
 
 use super::lab::{Lab, ME};
@@ -16,15 +17,16 @@ use crate::fs::{Caller, Changed, Fs, Ino, New, Stat, now};
 use crate::writeback::Durability;
 
 pub(super) struct World {
-    lab: Option<Lab>,
+    pub(super) lab: Option<Lab>,
+    pub(super) disk: Option<Simulation>,
     mounted: Option<Arc<Fs>>,
     pub(super) plain: Plain,
     /// What a restart finds.
-    kept: Plain,
+    pub(super) kept: Plain,
     /// But for the content of files that were not synced themselves, which is one of these.
-    loose: BTreeMap<Id, Vec<Rc<Vec<u8>>>>,
+    pub(super) loose: BTreeMap<Id, Vec<Rc<Vec<u8>>>>,
     /// When something was last synced by the journal, in operations.
-    synced: u64,
+    pub(super) synced: u64,
     /// The numbers of all files that were ever seen: they never change.
     pub(super) inos: BTreeMap<Id, Ino>,
     /// What the kernel has counted.
@@ -36,7 +38,15 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let lab = Lab::new();
+        Self::of(Lab::new(), None)
+    }
+
+    /// One on a disk whose power can be cut.
+    pub(super) fn on(disk: Simulation) -> Self {
+        Self::of(Lab::on(&disk), Some(disk))
+    }
+
+    fn of(lab: Lab, disk: Option<Simulation>) -> Self {
         let fs = lab.mount(usize::MAX);
         let root = fs.attributes(Ino::ROOT).unwrap();
         let root = Node {
@@ -55,6 +65,7 @@ impl World {
         let plain = Plain::new(root);
         Self {
             lab: Some(lab),
+            disk,
             mounted: Some(fs),
             kept: plain.clone(),
             loose: BTreeMap::new(),
@@ -78,6 +89,7 @@ impl World {
             Op::Flush(flush) => Self::flush(world, flush),
             Op::Remount => world.borrow_mut().remount(false),
             Op::Restart => world.borrow_mut().remount(true),
+            Op::Cut(cut) => world.borrow_mut().cut(cut),
             op => world.borrow_mut().simple(op),
         }
     }
@@ -310,16 +322,19 @@ impl World {
                 let files: Vec<_> = picks.iter().filter_map(|pick| self.handle(*pick)).map(|(_, id)| id).collect();
                 self.sync(&files);
             }
-            Op::Flush(_) | Op::Remount | Op::Restart => unreachable!("not simple"),
+            Op::Flush(_) | Op::Cut(_) | Op::Remount | Op::Restart => unreachable!("not simple"),
         }
     }
 
     /// If the journal takes it, names are safe from here on, and the content of these files.
     fn sync(&mut self, files: &[Id]) {
         let inos: Vec<_> = files.iter().map(|id| self.inos[id]).collect();
-        if !self.fs().journal(&inos) {
-            return;
+        if self.fs().journal(&inos) {
+            self.is_synced(files);
         }
+    }
+
+    pub(super) fn is_synced(&mut self, files: &[Id]) {
         let mut loose = BTreeMap::new();
         for (id, node) in &self.plain.nodes {
             let Body::File(content) = &node.body else { continue };
@@ -408,13 +423,22 @@ impl World {
     }
 
     fn remount(&mut self, restart: bool) {
+        self.mount_again(|lab| if restart { lab.restart() } else { lab });
+        self.go_back();
+    }
+
+    pub(super) fn mount_again(&mut self, open: impl FnOnce(Lab) -> Lab) {
         let lab = self.lab.take().unwrap();
         self.mounted = None;
-        let lab = if restart { lab.restart() } else { lab };
+        let lab = open(lab);
         self.mounted = Some(lab.mount(usize::MAX));
         self.lab = Some(lab);
         self.lookups.clear();
         self.handles.clear();
+    }
+
+    /// Has the model as it has to be after a mount.
+    pub(super) fn go_back(&mut self) {
         self.plain.go_back(&self.kept);
         self.adopt();
     }
@@ -441,7 +465,7 @@ impl World {
         ((id, name(number)), ino)
     }
 
-    fn handle(&self, pick: Pick) -> Option<(u64, Id)> {
+    pub(super) fn handle(&self, pick: Pick) -> Option<(u64, Id)> {
         pick_of(self.handles.iter().copied(), pick)
     }
 

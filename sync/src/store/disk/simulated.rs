@@ -129,6 +129,16 @@ impl Simulation {
         self.0.lock().restart(&mut Random::new(seed));
     }
 
+    /// Makes everything durable, as `sync` does.
+    pub fn sync_all(&self) {
+        for inode in self.0.lock().inodes.values_mut() {
+            match inode {
+                Inode::File { bytes, .. } => bytes.sync(),
+                Inode::Directory(names) => names.sync(),
+            }
+        }
+    }
+
     /// Ends the process: its files are closed, and what it wrote is still there and still not synced.
     pub fn kill(&self) {
         self.0.lock().kill();
