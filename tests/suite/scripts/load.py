@@ -267,7 +267,10 @@ def main():
     what, kind, root, path = sys.argv[1:]
     run, check = KINDS[kind]
     if what == "check":
-        print(check(root, acked(path)))
+        promised = acked(path)
+        # A load that had not begun when the node died left no folder.
+        assert os.path.isdir(root) or not promised, f"{root} is gone"
+        print(check(root, promised) if os.path.isdir(root) else 0)
         return
     try:
         os.makedirs(root, exist_ok=True)
