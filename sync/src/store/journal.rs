@@ -170,6 +170,8 @@ impl Journal {
     /// them before.
     pub(super) fn frames(&self, generation: u64) -> Result<(Vec<Frame>, bool), StoreError> {
         let (mut frames, mut readable) = (Vec::new(), true);
+        // Nothing is appended or written over meanwhile.
+        let _still = self.state.lock();
         for number in self.files()? {
             let scanned = self.scan(number, &mut |found| {
                 if found.generation >= generation {
