@@ -45,6 +45,8 @@ impl Bucket {
     /// # Errors
     /// If the index itself can not be read; all other damage is in the report.
     pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, BucketError> {
+        // What is dropped meanwhile would be missed.
+        let _stays = self.collecting.read();
         let mut report = VerifyReport::default();
         let damaged = self.verify_blocks(&mut report, progress)?;
         self.verify_manifests(&mut report)?;
