@@ -45,7 +45,6 @@ pub fn mount(bucket: Arc<Bucket>, dir: &Path, options: &MountOptions) -> Result<
     bucket.vault().set_data_capacity(options.cache_bytes);
     let options = &MountOptions { read_only: options.read_only || !bucket.role().may_write(), ..options.clone() };
     let fs = Fs::new(bucket, options.owner, options.dirty_bytes).map_err(|_| MountError::Unreadable)?;
-    let fs = Arc::new(fs);
     let handover = Arc::new(Handover::default());
     let border = Border { fs: Arc::clone(&fs), handover: Arc::clone(&handover) };
     let session = open_session(border, dir, options)?;

@@ -33,7 +33,7 @@ impl Lab {
     pub(in crate::fs) fn mount(&self, dirty_limit: usize) -> Arc<Fs> {
         let fs = Fs::new(Arc::clone(&self.bucket), Owner::Stored, dirty_limit).unwrap();
         fs.heed_acls();
-        Arc::new(fs)
+        fs
     }
 
     /// Ends the process, as far as the bucket can tell, and opens it anew. No file system may be mounted.

@@ -39,7 +39,8 @@ fn run(ops: &[Op]) {
     let world = Rc::new(RefCell::new(World::new()));
     for (number, op) in ops.iter().enumerate() {
         World::step(&world, op);
-        let everything = matches!(op, Op::Restart | Op::Remount | Op::Flush(op::Flush { fails: Some(_), .. }));
+        let everything =
+            matches!(op, Op::Restart | Op::Remount | Op::Collect(_) | Op::Flush(op::Flush { fails: Some(_), .. }));
         if everything || number % EVERY == EVERY - 1 {
             world.borrow_mut().compare();
         }

@@ -96,6 +96,8 @@ pub(super) enum Op {
     /// Names, and the content of open files.
     Sync(Vec<Pick>),
     Flush(Flush),
+    /// Drops what only old versions have, or tells what it would drop.
+    Collect(bool),
     /// Another mount of the same open bucket.
     Remount,
     /// Another process.
@@ -257,6 +259,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         180 => simple(),
         12 => flush(),
+        3 => prop::bool::weighted(0.1).prop_map(Op::Collect),
         1 => Just(Op::Remount),
         1 => Just(Op::Restart),
     ]
