@@ -1,5 +1,8 @@
 //! What the file system holds of stored blocks, for a collection of garbage.
 
+#[cfg(test)]
+mod tests;
+
 use jaxfs_sync::publish::{Held, Holds};
 
 use super::Fs;

@@ -40,7 +40,7 @@ fn run(ops: &[Op]) {
     for (number, op) in ops.iter().enumerate() {
         World::step(&world, op);
         let everything =
-            matches!(op, Op::Restart | Op::Remount | Op::Collect(_) | Op::Flush(op::Flush { fails: Some(_), .. }));
+            matches!(op, Op::Restart | Op::Remount | Op::Collect { .. } | Op::Flush(op::Flush { fails: Some(_), .. }));
         if everything || number % EVERY == EVERY - 1 {
             world.borrow_mut().compare();
         }

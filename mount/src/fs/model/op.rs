@@ -96,8 +96,11 @@ pub(super) enum Op {
     /// Names, and the content of open files.
     Sync(Vec<Pick>),
     Flush(Flush),
-    /// Drops what only old versions have, or tells what it would drop.
-    Collect(bool),
+    /// Drops what only old versions have, perhaps after publishing, so that more is only in those.
+    Collect {
+        publish: bool,
+        dry_run: bool,
+    },
     /// Another mount of the same open bucket.
     Remount,
     /// Another process.
@@ -259,7 +262,8 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         180 => simple(),
         12 => flush(),
-        3 => prop::bool::weighted(0.1).prop_map(Op::Collect),
+        8 => (prop::bool::weighted(0.7), prop::bool::weighted(0.05))
+            .prop_map(|(publish, dry_run)| Op::Collect { publish, dry_run }),
         1 => Just(Op::Remount),
         1 => Just(Op::Restart),
     ]

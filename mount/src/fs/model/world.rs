@@ -78,7 +78,12 @@ impl World {
         world.borrow_mut().steps += 1;
         match op {
             Op::Flush(flush) => Self::flush(world, flush),
-            Op::Collect(dry_run) => world.borrow().collect(*dry_run),
+            Op::Collect { publish, dry_run } => {
+                if *publish {
+                    Self::flush(world, &Flush::published());
+                }
+                world.borrow().collect(*dry_run);
+            }
             Op::Remount => world.borrow_mut().remount(false),
             Op::Restart => world.borrow_mut().remount(true),
             op => world.borrow_mut().simple(op),
@@ -323,7 +328,7 @@ impl World {
                 let files: Vec<_> = picks.iter().filter_map(|pick| self.handle(*pick)).map(|(_, id)| id).collect();
                 self.sync(&files);
             }
-            Op::Flush(_) | Op::Collect(_) | Op::Remount | Op::Restart => unreachable!("not simple"),
+            Op::Flush(_) | Op::Collect { .. } | Op::Remount | Op::Restart => unreachable!("not simple"),
         }
     }
 
