@@ -188,6 +188,8 @@ impl Bucket {
     /// What is held, in the journal, and in the chain, at this moment. In this order: what a mount gives up moves on to the
     /// journal, and from there to a version.
     fn roots(&self, held: Held) -> Result<Roots, BucketError> {
+        // What the journal begins with does not change meanwhile.
+        let _nothing_is_published = self.publishing.lock();
         let journal = self.journaled_blocks()?;
         let state = self.state.lock();
         let attempted = state.attempted.as_ref().map(|manifest| manifest.claims().entry());

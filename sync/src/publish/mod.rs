@@ -55,7 +55,7 @@ pub struct Bucket {
     publishing: Mutex<()>,
     /// Held by a collection of garbage, and, shared, by who looks at blocks that it may drop. Before all other locks.
     collecting: RwLock<()>,
-    /// Who holds blocks. Before `state`.
+    /// Who holds blocks. Before `publishing`.
     holders: Mutex<Vec<Weak<dyn Holds>>>,
     state: Mutex<State>,
 }
