@@ -1,9 +1,12 @@
 //! What a person may type: the commands, their options, and the help that goes with each.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+use crate::options;
 
 /// An end-to-end encrypted folder, mounted as an ordinary directory.
 #[derive(Parser, Debug)]
@@ -45,6 +48,8 @@ pub(crate) enum Command {
     Key(KeyArgs),
     /// Read everything in a bucket and say what is hurt
     Verify(VerifyArgs),
+    /// Drop what no version that is kept needs, and give its space back
+    Gc(GcArgs),
     /// Print a script that completes this program's commands in a shell
     Completions(CompletionsArgs),
     /// Print the manual page, or write all of them to a directory
@@ -252,6 +257,40 @@ pub(crate) struct VerifyArgs {
     pub(crate) bucket: Option<String>,
 }
 
+/// `jaxfs gc`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  jaxfs gc photos
+  jaxfs gc ~/Bucket --keep-all 2d --keep-hourly 0 --keep-daily 90d --save
+  jaxfs gc --dry-run
+
+The newest version is always kept, and so is what is open. Of older versions, those are kept that are young enough. What is
+not said comes from what was saved for the bucket, else it is 24h, 7d and 30d. Times end in m, h, d or w.")]
+pub(crate) struct GcArgs {
+    /// Its name or id, or where it is mounted; not needed if there is only one
+    #[arg(value_name = "BUCKET|DIR")]
+    pub(crate) bucket: Option<String>,
+    /// Keep all versions of this time
+    #[arg(long, value_name = "TIME", value_parser = options::time)]
+    pub(crate) keep_all: Option<Duration>,
+    /// Keep the newest version of each hour of this time
+    #[arg(long, value_name = "TIME", value_parser = options::time)]
+    pub(crate) keep_hourly: Option<Duration>,
+    /// Keep the newest version of each day of this time
+    #[arg(long, value_name = "TIME", value_parser = options::time)]
+    pub(crate) keep_daily: Option<Duration>,
+    /// Use these times for the bucket from now on, on this machine
+    #[arg(long)]
+    pub(crate) save: bool,
+    /// Only say what would go
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// `jaxfs completions`.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  jaxfs completions bash > ~/.local/share/bash-completion/completions/jaxfs")]
@@ -312,7 +351,20 @@ mod tests {
         let names: Vec<_> = command.get_subcommands().map(clap::Command::get_name).collect();
         assert_eq!(
             names,
-            ["mount", "unmount", "status", "sync", "log", "buckets", "key", "verify", "completions", "man", "node"]
+            [
+                "mount",
+                "unmount",
+                "status",
+                "sync",
+                "log",
+                "buckets",
+                "key",
+                "verify",
+                "gc",
+                "completions",
+                "man",
+                "node"
+            ]
         );
     }
 

@@ -1,5 +1,7 @@
 //! Mount options: the comma list of `-o`, and sizes with a unit.
 
+use std::time::Duration;
+
 use crate::cli::{MountArgs, OwnerArg};
 use crate::control::protocol::{MountSettings, OwnerSetting};
 
@@ -23,8 +25,27 @@ pub(crate) enum BadOption {
     Size(String),
     #[error("`{0}` is not a size of at least 64M: write for example --max-space 20G")]
     Space(String),
+    #[error("`{0}` is not a time: write for example 24h or 7d")]
+    Time(String),
     #[error("the mount option `{0}` is for root only: leave it out, or mount as root")]
     RootOnly(&'static str),
+}
+
+/// A time with a unit: `30m`, `24h`, `7d`, `4w`, or `0`.
+pub(crate) fn time(text: &str) -> Result<Duration, BadOption> {
+    let bad = || BadOption::Time(text.to_owned());
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let unit = match text.as_bytes().last() {
+        Some(b'm') => 60,
+        Some(b'h') => 3_600,
+        Some(b'd') => 24 * 3_600,
+        Some(b'w') => 7 * 24 * 3_600,
+        _ => return Err(bad()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| bad())?;
+    number.checked_mul(unit).map(Duration::from_secs).ok_or_else(bad)
 }
 
 /// Who asks: numbers of the user that runs the command.
@@ -158,6 +179,15 @@ mod tests {
             owner: None,
             max_space: None,
             options: options.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn a_time_has_a_unit() {
+        assert_eq!(time("90m"), time("0").map(|none| none + Duration::from_secs(5_400)));
+        assert_eq!(time("2w"), time("14d"));
+        for bad in ["", "7", "d", "-1h", "1y", "ä", "99999999999999999999d"] {
+            assert_eq!(time(bad), Err(BadOption::Time(bad.into())));
         }
     }
 

@@ -91,7 +91,10 @@ impl Session {
     fn call_once(&mut self, request: &Request, events: &mut dyn FnMut(Event)) -> Result<Reply> {
         match &mut self.end {
             End::Node(client) => client.call(request, events),
-            End::Here(state) => Ok(state.handle(request, events)?),
+            End::Here(state) => Ok(state.handle(request, &mut |event| {
+                events(event);
+                true
+            })?),
         }
     }
 

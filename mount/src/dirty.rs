@@ -140,6 +140,14 @@ impl Layer {
             .filter(move |(start, piece)| start + piece.len() > range.start)
     }
 
+    /// The sealed blocks that it names.
+    pub(crate) fn sealed(&self) -> impl Iterator<Item = &Sealed> {
+        self.pieces.values().filter_map(|piece| match piece {
+            Piece::Sealed(sealed) => Some(sealed),
+            Piece::Data(_) | Piece::Hole(_) => None,
+        })
+    }
+
     /// Puts bytes at an offset.
     pub(crate) fn write(&mut self, mut offset: u64, mut data: &[u8]) {
         while !data.is_empty() {

@@ -46,7 +46,6 @@ pub fn mount(bucket: Arc<Bucket>, dir: &Path, options: &MountOptions) -> Result<
     let options = &MountOptions { read_only: options.read_only || !bucket.role().may_write(), ..options.clone() };
     let settings = Settings { owner: options.owner, dirty_limit: options.dirty_bytes, most_space: options.most_space };
     let fs = Fs::new(bucket, settings).map_err(|_| MountError::Unreadable)?;
-    let fs = Arc::new(fs);
     let handover = Arc::new(Handover::default());
     let border = Border { fs: Arc::clone(&fs), handover: Arc::clone(&handover) };
     let session = open_session(border, dir, options)?;

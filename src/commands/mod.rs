@@ -2,6 +2,7 @@
 
 mod buckets;
 mod docs;
+mod gc;
 mod key;
 mod log;
 mod mount;
@@ -37,6 +38,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Buckets(args) => buckets::run(&home, args),
         Command::Key(args) => key::run(&home, args.action),
         Command::Verify(args) => verify::run(&home, &args),
+        Command::Gc(args) => gc::run(&home, &args),
         Command::Node(args) => node::run(&home, if args.spawned { Kind::Spawned } else { Kind::Stays }, None),
         Command::Completions(_) | Command::Man(_) => Ok(()),
     }

@@ -75,6 +75,8 @@ pub(crate) enum Request {
     RemoveBucket { id: String },
     /// Reads everything in a bucket, after making its index anew if asked to. Answered by progress, and `Verified`.
     Verify { id: String, repair: bool },
+    /// Drops what is not needed. Answered by progress, of blocks, and `Collected`.
+    Collect(CollectRequest),
     /// Answered by `Device`.
     Device,
     /// Answered by `Phrase`.
@@ -83,6 +85,20 @@ pub(crate) enum Request {
     ImportKey { bucket: Option<String>, phrase: SecretText },
     /// Puts the keys under another passphrase, or none. Answered by `Done`.
     ChangePassphrase { old: Option<SecretText>, new: Option<SecretText> },
+}
+
+/// What to keep, and where.
+#[derive(Serialize, Deserialize, Debug, Clone)]
+pub(crate) struct CollectRequest {
+    pub(crate) target: Target,
+    /// Seconds for which all versions are kept, the newest of each hour, and of each day; what is saved where absent.
+    pub(crate) keep_all: Option<u64>,
+    pub(crate) keep_hourly: Option<u64>,
+    pub(crate) keep_daily: Option<u64>,
+    /// Keep the same from now on.
+    pub(crate) save: bool,
+    /// Drop nothing.
+    pub(crate) dry_run: bool,
 }
 
 /// Which bucket a question is about.
@@ -148,7 +164,7 @@ pub(crate) enum Answer {
 #[derive(Serialize, Deserialize, Debug)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Event {
-    /// Bytes done, of all.
+    /// Bytes or blocks done, of all; 0 where it is not known how many there are.
     Progress { done: u64, all: u64 },
     /// Versions of a bucket.
     Versions(Vec<Version>),
@@ -166,6 +182,7 @@ pub(crate) enum Reply {
     Buckets(Vec<BucketReport>),
     Bucket(BucketName),
     Verified(VerifiedReport),
+    Collected(CollectedReport),
     Device(DeviceReport),
     Phrase(PhraseReport),
 }
@@ -264,6 +281,28 @@ pub(crate) struct Version {
     pub(crate) head: bool,
     /// On the head's chain.
     pub(crate) canonical: bool,
+}
+
+/// What `gc` did, or would do. These are the names in its `--json`.
+#[derive(Serialize, Deserialize, Debug)]
+pub(crate) struct CollectedReport {
+    pub(crate) bucket: BucketName,
+    pub(crate) dry_run: bool,
+    /// All known versions, those whose content is kept, and those whose content was dropped now.
+    pub(crate) versions: u64,
+    pub(crate) kept: u64,
+    pub(crate) dropped: u64,
+    /// Blocks that were dropped, and their bytes.
+    pub(crate) blocks: u64,
+    pub(crate) bytes: u64,
+    /// Bytes that the store takes less.
+    pub(crate) freed: u64,
+    /// The disk was too full to give back all.
+    pub(crate) full: bool,
+    /// It was ended before it was done.
+    pub(crate) cancelled: bool,
+    /// What could not be read, one line each.
+    pub(crate) problems: Vec<String>,
 }
 
 /// What `verify` read, and what is hurt.

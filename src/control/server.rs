@@ -129,7 +129,8 @@ async fn answer(request: Request, state: &Arc<State>, write: &mut OwnedWriteHalf
     let worker = state.clone();
     let work = tokio::task::spawn_blocking(move || {
         worker.handle(&request, &mut |event| {
-            let _ = events.blocking_send(event); // the client may be gone; the work is finished all the same
+            // The client may be gone: what can be ended without harm is, and all else is finished all the same.
+            events.blocking_send(event).is_ok()
         })
     });
     while let Some(event) = queue.recv().await {

@@ -3,15 +3,17 @@
 //! A command without a node uses the same code in its own process, while it holds the home's lock.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use jaxfs_mount::{MountOptions, Owner};
 use jaxfs_sync::bucket::{DeviceKey, OwnerKey};
 use jaxfs_sync::link::BucketId;
-use jaxfs_sync::publish::Bucket;
-use jaxfs_sync::store::Rebuilt;
+use jaxfs_sync::publish::{Bucket, CollectProgress, Retention};
+use jaxfs_sync::store::{Rebuilt, Sweeping};
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::buckets::Buckets;
@@ -19,14 +21,16 @@ use super::keys::Keys;
 use super::life::{Life, LiveMount, Reservation};
 use super::report;
 use crate::control::protocol::{
-    BucketName, BucketReport, DeviceReport, Event, Failure, FailureKind, LOG_BATCH, MountRequest, MountSettings,
-    MountedReport, OwnerSetting, PROBLEMS, PhraseReport, RepairedReport, Reply, Request, SecretText, SyncReport,
-    Target, UnmountedReport, VerifiedReport,
+    BucketName, BucketReport, CollectRequest, CollectedReport, DeviceReport, Event, Failure, FailureKind, LOG_BATCH,
+    MountRequest, MountSettings, MountedReport, OwnerSetting, PROBLEMS, PhraseReport, RepairedReport, Reply, Request,
+    SecretText, SyncReport, Target, UnmountedReport, VerifiedReport,
 };
 use crate::home::{Home, HomeLock};
 use crate::mountpoint;
 use crate::select::{self, Candidate, ForMount};
 
+/// How often somebody who waits is told how far it is.
+const TELLING: Duration = Duration::from_millis(100);
 /// How long a mount that was unmounted may take to finish, besides its flush.
 const ENDING: Duration = Duration::from_secs(5);
 
@@ -35,16 +39,23 @@ pub(crate) struct State {
     keys: Keys,
     buckets: Buckets,
     life: Arc<Life>,
+    collections: Collections,
     _lock: HomeLock,
 }
 
-/// Where what happens during a request is told.
-type Events<'a> = &'a mut dyn FnMut(Event);
+/// Where what happens during a request is told; whether anybody still listens.
+type Events<'a> = &'a mut dyn FnMut(Event) -> bool;
 
 impl State {
     /// Opens a home. With `leaves`, its life ends with its last mount.
     pub(crate) fn new(home: &Home, lock: HomeLock, leaves: bool) -> Self {
-        Self { keys: Keys::new(home), buckets: Buckets::new(home.buckets()), life: Life::new(leaves), _lock: lock }
+        Self {
+            keys: Keys::new(home),
+            buckets: Buckets::new(home.buckets()),
+            life: Life::new(leaves),
+            collections: Collections::default(),
+            _lock: lock,
+        }
     }
 
     /// What is mounted, and whether there is a reason to stay.
@@ -84,6 +95,7 @@ impl State {
             }
             Request::RemoveBucket { id } => self.remove(id).map(|()| Reply::Done),
             Request::Verify { id, repair } => self.verify(id, *repair, events).map(Reply::Verified),
+            Request::Collect(request) => self.collect(request, events).map(Reply::Collected),
             Request::Device => self.device_report().map(Reply::Device),
             Request::ExportKey { bucket } => self.export_key(bucket.as_deref()).map(Reply::Phrase),
             Request::ImportKey { bucket, phrase } => self.import_key(bucket.as_deref(), phrase).map(Reply::Bucket),
@@ -121,6 +133,7 @@ impl State {
 
     fn unmount(&self, dir: &Path, flush: Duration, force: bool) -> Result<UnmountedReport> {
         let mount = self.mount_at(dir)?;
+        self.collections.cancel(|id| id == mount.bucket);
         let busy = self.end(&mount, flush, force)?;
         Ok(UnmountedReport { busy, leaving: self.life.is_last_request() })
     }
@@ -149,6 +162,7 @@ impl State {
     /// Unmounts everything, because the node ends. The error goes to the log, so it names buckets by their ids.
     pub(crate) fn unmount_all(&self, flush: Duration) -> Result<()> {
         let mut failures = Vec::new();
+        self.collections.cancel(|_| true);
         self.life.wait_made(ENDING); // else it would be left behind
         for mount in self.life.mounts() {
             if let Err(error) = self.end(&mount, flush, true) {
@@ -198,15 +212,7 @@ impl State {
     }
 
     fn log(&self, target: &Target, events: Events<'_>) -> Result<()> {
-        let id = match target {
-            Target::Dir(dir) => self.life.above(dir).ok_or_else(|| not_mounted(dir))?.bucket,
-            Target::Bucket(name) => self.find(Some(name))?,
-            Target::Any => match self.life.mounts()[..] {
-                [ref only] => only.bucket,
-                _ => self.find(None)?,
-            },
-        };
-        let bucket = self.open(id)?;
+        let bucket = self.open(self.one(target)?)?;
         let head = bucket.status()?.head;
         let mut batch = Vec::with_capacity(LOG_BATCH);
         for entry in bucket.log()? {
@@ -217,6 +223,63 @@ impl State {
         }
         events(Event::Versions(batch));
         Ok(())
+    }
+
+    /// The one bucket that is meant: without a name, the only one that is mounted, or that there is.
+    fn one(&self, target: &Target) -> Result<BucketId> {
+        match target {
+            Target::Dir(dir) => Ok(self.life.above(dir).ok_or_else(|| not_mounted(dir))?.bucket),
+            Target::Bucket(name) => self.find(Some(name)),
+            Target::Any => match self.life.mounts()[..] {
+                [ref only] => Ok(only.bucket),
+                _ => self.find(None),
+            },
+        }
+    }
+
+    fn collect(&self, request: &CollectRequest, events: Events<'_>) -> Result<CollectedReport> {
+        let bucket = self.open(self.one(&request.target)?)?;
+        let saved = bucket.retention()?;
+        let or = |asked: Option<u64>, saved| asked.map_or(saved, Duration::from_secs);
+        let retention = Retention {
+            all: or(request.keep_all, saved.all),
+            hourly: or(request.keep_hourly, saved.hourly),
+            daily: or(request.keep_daily, saved.daily),
+        };
+        if request.save && retention != saved {
+            bucket.set_retention(&retention).context("can not save that")?;
+        }
+        let cancel = self.collections.begin(bucket.id());
+        let mut told = Instant::now();
+        let mut progress = |at| {
+            if told.elapsed() >= TELLING {
+                told = Instant::now();
+                let (done, all) = match at {
+                    CollectProgress::Marked(nodes) => (nodes, 0),
+                    CollectProgress::Swept(Sweeping::Blocks(done, all) | Sweeping::Segments(done, all)) => (done, all),
+                };
+                if !events(Event::Progress { done, all }) {
+                    cancel.0.store(true, Ordering::Relaxed);
+                }
+            }
+        };
+        let is_cancelled = || cancel.0.load(Ordering::Relaxed);
+        let report = bucket.collect(&retention, request.dry_run, &mut progress, &is_cancelled);
+        let report = report.context("can not collect garbage")?;
+        tracing::info!(bucket = %bucket.id(), blocks = report.blocks, freed = report.freed, "garbage was collected");
+        Ok(CollectedReport {
+            bucket: named(bucket.id(), &bucket),
+            dry_run: request.dry_run,
+            versions: report.versions,
+            kept: report.kept,
+            dropped: report.dropped,
+            blocks: report.blocks,
+            bytes: report.bytes,
+            freed: report.freed,
+            full: report.full,
+            cancelled: report.cancelled,
+            problems: report.problems,
+        })
     }
 
     fn verify(&self, id: &str, repair: bool, events: Events<'_>) -> Result<VerifiedReport> {
@@ -246,7 +309,11 @@ impl State {
 
     fn repair(&self, id: BucketId, events: Events<'_>) -> Result<Rebuilt> {
         let _reservation = self.reserve_unmounted(id)?;
-        self.buckets.repair(id, &mut steps(events))
+        let mut steps = steps(events);
+        self.buckets.repair(id, &mut |done, all| {
+            // It is done all the same: half of an index is of no use.
+            steps(done, all);
+        })
     }
 
     /// Takes the place of a bucket in the table of mounts, so that it can not be mounted meanwhile.
@@ -353,6 +420,29 @@ impl State {
     }
 }
 
+/// The collections of garbage under way, each with whether it is to end.
+#[derive(Default)]
+struct Collections(Mutex<Vec<(BucketId, Weak<AtomicBool>)>>);
+
+/// Ends a collection once it is true.
+struct Cancel(Arc<AtomicBool>);
+
+impl Collections {
+    fn begin(&self, id: BucketId) -> Cancel {
+        let cancel = Arc::new(AtomicBool::new(false));
+        let mut all = self.0.lock();
+        all.retain(|(_, cancel)| cancel.strong_count() > 0);
+        all.push((id, Arc::downgrade(&cancel)));
+        Cancel(cancel)
+    }
+
+    fn cancel(&self, which: impl Fn(BucketId) -> bool) {
+        let all = self.0.lock();
+        let meant = all.iter().filter(|(id, _)| which(*id)).filter_map(|(_, cancel)| cancel.upgrade());
+        meant.for_each(|cancel| cancel.store(true, Ordering::Relaxed));
+    }
+}
+
 fn not_mounted(dir: &Path) -> anyhow::Error {
     let message = format!("nothing of this home is mounted at {}: `jaxfs status` shows what is", dir.display());
     Failure::new(FailureKind::NotMounted, message).into()
@@ -367,14 +457,15 @@ fn parse_id(id: &str) -> Result<BucketId> {
     Uuid::try_parse(id).map(BucketId).with_context(|| format!("`{id}` is not the id of a bucket"))
 }
 
-/// Tells of progress in steps that a bar can show, whatever the steps of the work are.
-fn steps(events: Events<'_>) -> impl FnMut(u64, u64) {
-    let mut shown = 0;
+/// Tells of progress now and then, whatever the steps of the work are, and says whether anybody still listens.
+fn steps(events: Events<'_>) -> impl FnMut(u64, u64) -> bool {
+    let mut told: Option<Instant> = None;
     move |done, all| {
-        if done == all || done < shown || done - shown > all / 1000 {
-            shown = done;
-            events(Event::Progress { done, all });
+        if told.is_some_and(|told| told.elapsed() < TELLING) {
+            return true;
         }
+        told = Some(Instant::now());
+        events(Event::Progress { done, all })
     }
 }
 

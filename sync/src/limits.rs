@@ -69,6 +69,20 @@ pub const DATA_CACHE_BYTES: usize = 32 << 20;
 /// of one is garbage.
 pub const SEGMENT_BYTES: u64 = 256 << 20;
 
+/// A segment is left once more than one part in this many of it is garbage: so the packs exceed what is alive by a third at
+/// most, and giving back a byte moves fewer than three.
+pub const GARBAGE_SHARE: u64 = 4;
+
+/// Blocks that a collection of garbage can find to be needed: some 4 TiB of full chunks, and 2 GiB of memory.
+pub const MARKED_BLOCKS: usize = 1 << 27;
+
+/// Blocks whose rows go in one transaction: a few milliseconds in which other commits wait.
+pub const DROPPED_AT_ONCE: usize = 4_096;
+
+/// Bytes of blocks that are moved before they are committed: what a crash makes a collection do again, and a bound on its
+/// memory for their places.
+pub const MOVED_AT_ONCE: u64 = 32 << 20;
+
 /// Memory that the store's index may use as cache.
 pub const INDEX_CACHE_BYTES: usize = 8 << 20;
 

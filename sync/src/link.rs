@@ -31,6 +31,11 @@ impl Codec {
             Codec::DagCbor => 0x71,
         }
     }
+
+    /// The codec of a multicodec number.
+    pub fn of(code: u64) -> Option<Self> {
+        [Codec::Raw, Codec::DagCbor].into_iter().find(|codec| codec.code() == code)
+    }
 }
 
 /// A content address: CIDv1, BLAKE3-256.
@@ -64,6 +69,11 @@ impl Link {
     /// The 32 bytes of the BLAKE3 digest. Ties between heads are decided by these.
     pub const fn digest(&self) -> &[u8; 32] {
         &self.digest
+    }
+
+    /// The first 8 bytes of the digest, for sets that may take two blocks for one.
+    pub fn prefix(&self) -> u64 {
+        self.digest.first_chunk().map_or(0, |head| u64::from_le_bytes(*head))
     }
 
     /// Whether `bytes` are what this link names. O(len).

@@ -14,6 +14,7 @@ mod crash;
 mod errors;
 mod files;
 mod fsx;
+mod garbage;
 mod killed;
 mod large;
 mod metadata;
@@ -96,6 +97,7 @@ fn main() -> ExitCode {
         ("files", files::CLAIMS),
         ("killed", killed::CLAIMS),
         ("fsx", fsx::CLAIMS),
+        ("garbage", garbage::CLAIMS),
         ("large", large::CLAIMS),
         ("metadata", metadata::CLAIMS),
         ("mounting", mounting::CLAIMS),

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use jaxfs_sync::limits::FILE_BYTES;
+use jaxfs_sync::publish::Held as Kept;
 use jaxfs_sync::tree::{
     CHUNK_BYTES, Change, Content, Edit, FileId, Fill, INLINE_BYTES, Segment, TreeError, Vault, Written,
 };
@@ -320,6 +321,16 @@ impl File {
             }
             at = end;
         }
+    }
+
+    /// Tells of the stored content, and of the sealed blocks that were put over it.
+    pub(super) fn held(&self, held: &mut Kept) {
+        let state = self.state.read();
+        held.content(&state.base);
+        if let Some(frozen) = &state.frozen {
+            held.content(&frozen.base);
+        }
+        state.layers().flat_map(Layer::sealed).for_each(|sealed| held.data(&sealed.block));
     }
 
     /// Memory that its layers take, when no operation is under way.

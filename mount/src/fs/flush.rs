@@ -43,6 +43,10 @@ impl Flusher {
     pub(super) const fn new(superblock: Superblock, reached: Durability, base: Link, generation: u64) -> Self {
         Self { superblock, reached, base, generation }
     }
+
+    pub(super) const fn superblock(&self) -> &Superblock {
+        &self.superblock
+    }
 }
 
 /// An inode at the moment of freezing.

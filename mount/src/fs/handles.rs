@@ -58,6 +58,15 @@ impl Handles {
         self.open.write().insert(handle, open);
         handle
     }
+
+    /// The files that are open.
+    pub(super) fn files(&self) -> Vec<Arc<File>> {
+        let file = |open: &Open| match open {
+            Open::File(open) => Some(Arc::clone(&open.file)),
+            Open::Directory(..) => None,
+        };
+        self.open.read().values().filter_map(file).collect()
+    }
 }
 
 impl Fs {
@@ -90,6 +99,7 @@ impl Fs {
     /// The chunk around what was read through a handle, to be handed to the kernel, if that may be.
     pub(crate) fn chunk(&self, handle: u64, offset: u64) -> Option<Chunk> {
         let open = self.file_handle(handle).ok()?;
+        let _using = self.using.read();
         let (content, offset, data) = open.file.chunk(self.vault(), offset, self.handover_limit).ok()??;
         Some(Chunk { ino: open.ino, file: Arc::clone(&open.file), content, offset, data })
     }
@@ -144,6 +154,7 @@ impl Fs {
 
     /// Reads from an open file.
     pub(crate) fn read(&self, handle: u64, offset: u64, len: usize) -> Result<Bytes, FsError> {
+        let _using = self.using.read();
         Ok(self.file_handle(handle)?.file.read(self.vault(), offset, len)?)
     }
 
@@ -251,6 +262,7 @@ impl Fs {
 
     /// The next data or hole in an open file.
     pub(crate) fn seek(&self, handle: u64, offset: u64, data: bool) -> Result<u64, FsError> {
+        let _using = self.using.read();
         self.file_handle(handle)?.file.seek(self.vault(), offset, data)
     }
 
@@ -266,12 +278,15 @@ impl Fs {
         let _gate = self.enter()?;
         let (source, target) = (self.file_handle(from.0)?, self.file_handle(to.0)?);
         target.news(&self.writeback)?;
+        // Until what is named by the source is named by the target.
+        let using = self.using.read();
         let parts = source.file.parts(self.vault(), from.1, len)?;
         if parts.is_empty() {
             return Ok(0);
         }
         self.check_disk(parts.iter().map(Part::memory).sum::<usize>() as u64)?;
         let copied = target.file.put_parts(to.1, parts)?;
+        drop(using);
         self.modified(&target, caller.uid != 0);
         Ok(copied)
     }

@@ -121,6 +121,7 @@ impl Fs {
     fn page(&self, ino: Ino, after: Option<&Name>) -> Result<Page, FsError> {
         let mut after = after.cloned();
         loop {
+            let _using = self.using.read();
             let base = self.table.lock().directory(ino).ok_or(FsError::NotDirectory)?.base.clone();
             let after_now = after.as_ref();
             let stored =

@@ -1,6 +1,6 @@
 //! The file system, without FUSE: a bucket's tree with what has changed in it, and the operations on it.
 //!
-//! Locks, in the order in which they are taken: the inode table, then one file's state, then the write-back's state.
+//! Locks, in the order in which they are taken: the gate, the flusher, `using`, the inode table, then one file's state, then the write-back's state.
 //! None is held while blocks are read, written or sealed; an operation that needs a stored node looks it up first and
 //! checks, under the lock, that what it saw still stands.
 
@@ -9,6 +9,7 @@ mod attributes;
 mod file;
 mod flush;
 mod handles;
+mod held;
 mod listing;
 mod log;
 #[cfg(test)]
@@ -91,6 +92,9 @@ pub(crate) struct Fs {
     syncer: Syncer<Ino>,
     disk: Disk,
     flusher: Mutex<Flusher>,
+    /// Held, shared, while what was taken from the table or a file is used without their locks, so that a collection of garbage can
+    /// wait for that. After the gate and the flusher, before all other locks; never twice by one thread.
+    using: RwLock<()>,
     /// Whether changes are taken. Held, shared, by each operation that changes something, so that closing it waits for
     /// those under way. Before all other locks.
     gate: RwLock<bool>,
@@ -98,7 +102,12 @@ pub(crate) struct Fs {
 
 impl Fs {
     /// The bucket's newest state on this machine, published or not, with what its journal has beyond that.
-    pub(crate) fn new(bucket: Arc<Bucket>, settings: Settings) -> Result<Self, FsError> {
+    pub(crate) fn new(bucket: Arc<Bucket>, settings: Settings) -> Result<Arc<Self>, FsError> {
+        let made = Arc::clone(&bucket);
+        bucket.attach(|| Self::build(made, settings).map(Arc::new))
+    }
+
+    fn build(bucket: Arc<Bucket>, settings: Settings) -> Result<Self, FsError> {
         let (superblock, base) = (bucket.superblock()?, bucket.head());
         let reached = if bucket.has_checkpoint() { Durability::Durable } else { Durability::Published };
         let budget = Arc::new(DirtyBytes::default());
@@ -115,6 +124,7 @@ impl Fs {
             syncer: Syncer::new(),
             disk: Disk::new(bucket.dir(), settings.most_space),
             flusher: Mutex::new(Flusher::new(superblock, reached, base, generation)),
+            using: RwLock::new(()),
             gate: RwLock::new(true),
             bucket,
             owner: settings.owner,

@@ -346,6 +346,7 @@ impl Fs {
         places: [Place<'_>; N],
     ) -> Result<(Held<'_, N>, [Option<Ino>; N]), FsError> {
         let mut stored: [Option<Stored>; N] = [const { None }; N];
+        let _using = self.using.read();
         loop {
             let mut held = Held { table: self.table.lock(), found: [None; N] };
             let mut asked = None;
@@ -385,6 +386,7 @@ impl Fs {
     /// Brings a file that has several names into memory, by its id, and pins it.
     pub(super) fn hold_shared(&self, id: FileId) -> Result<Ino, FsError> {
         let mut stored = None;
+        let _using = self.using.read();
         loop {
             let mut table = self.table.lock();
             match self.resolve_shared(&mut table, id, stored.as_ref())? {

@@ -23,6 +23,8 @@ impl Fs {
         if self.check_disk(limits::JOURNAL_ROOM).is_err() {
             return false;
         }
+        // Until the journal names what the changes name.
+        let _using = self.using.read();
         let Some(changes) = gather(&mut self.table.lock(), files) else { return false };
         let written = self.bucket.journal(changes.into_iter().map(|logged| (logged.generation, logged.change)));
         if let Err(error) = &written {

@@ -244,6 +244,11 @@ impl Table {
         self.get_mut(ino).and_then(Inode::directory_mut)
     }
 
+    /// All inodes in memory.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Inode> {
+        self.inodes.values()
+    }
+
     /// How many inodes are in memory.
     pub(crate) fn len(&self) -> usize {
         self.inodes.len()

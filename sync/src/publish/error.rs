@@ -54,9 +54,33 @@ pub enum BucketError {
     /// A name that no bucket or device can have.
     #[error(transparent)]
     Label(#[from] LabelError),
+    /// Whoever asked for it does not want it any more.
+    #[error("it was broken off")]
+    Cancelled,
     /// Something that every bucket has is not there.
     #[error("the bucket is damaged: {0} is missing")]
     Missing(&'static str),
+    /// What is needed can not be found out, and so nothing was dropped.
+    #[error("nothing was dropped, since something in {what} can not be read: {path}: {why}")]
+    Unmarkable {
+        /// In which version.
+        what: String,
+        /// The names down to it; empty for the root.
+        path: String,
+        /// Why not.
+        why: TreeError,
+    },
+    /// The journal may name blocks, and does not say which.
+    #[error(
+        "nothing was dropped, since the journal is damaged: mount the bucket, so that it is begun anew, and try again"
+    )]
+    DamagedJournal,
+    /// More is stored than fits in memory to collect garbage.
+    #[error("nothing was dropped, since the bucket has too many blocks for that")]
+    TooLarge,
+    /// Only one collection or check at a time.
+    #[error("the bucket is being checked, or garbage is being collected in it: try again later")]
+    Busy,
     /// The system's answer.
     #[error("{}: {source}", path.display())]
     Io {

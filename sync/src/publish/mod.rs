@@ -8,23 +8,27 @@
 
 mod create;
 mod error;
+mod gc;
 mod journal;
 mod repair;
 mod report;
+mod retention;
 mod transaction;
 mod verify;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 pub use create::{NewBucket, UNFINISHED};
 pub use error::BucketError;
+pub use gc::{CollectProgress, CollectReport, Held, Holds};
 pub use journal::Journaled;
 pub use report::{BucketStatus, LogEntry};
+pub use retention::Retention;
 pub use transaction::Transaction;
 pub use verify::VerifyReport;
 
@@ -50,6 +54,10 @@ pub struct Bucket {
     role: Role,
     /// Held from the making of a manifest until the chain has it, so that nothing comes in between. Before `state`.
     publishing: Mutex<()>,
+    /// Held by a collection of garbage, and, shared, by who looks at blocks that it may drop. Before all other locks.
+    collecting: RwLock<()>,
+    /// Who holds blocks. Before `publishing`.
+    holders: Mutex<Vec<Weak<dyn Holds>>>,
     state: Mutex<State>,
 }
 
@@ -97,6 +105,8 @@ impl Bucket {
             role: access.role,
             genesis,
             publishing: Mutex::new(()),
+            collecting: RwLock::new(()),
+            holders: Mutex::default(),
             state: Mutex::new(State { chain, shown, shown_link, checkpoint, attempted: None, lists }),
         })
     }
@@ -198,11 +208,12 @@ fn load_chain(
     manifests: &[SignedManifest],
     device: DeviceId,
 ) -> Result<Chain, BucketError> {
-    let mut records = Vec::with_capacity(manifests.len());
+    let (mut records, dropped) = (Vec::with_capacity(manifests.len()), store.dropped()?);
     for manifest in manifests {
         let mut record = Record::stored(manifest);
-        // What this device published it had in full.
-        record.complete = record.author == device || store.contains(&manifest.claims().entry)?;
+        // What this device published it had in full, and what it dropped too.
+        record.complete =
+            record.author == device || dropped.contains(&record.link) || store.contains(&manifest.claims().entry)?;
         records.push(record);
     }
     loop {

@@ -41,11 +41,14 @@ impl VerifyReport {
 }
 
 impl Bucket {
-    /// Reads everything that is stored. `progress` is told the bytes that are read, and all there are.
+    /// Reads everything that is stored. `progress` is told the bytes that are read, and all there are, and says whether to go
+    /// on.
     ///
     /// # Errors
-    /// If the index itself can not be read; all other damage is in the report.
-    pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, BucketError> {
+    /// If the index itself can not be read; all other damage is in the report. And if it is not to go on.
+    pub fn verify(&self, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<VerifyReport, BucketError> {
+        // What is dropped meanwhile would be missed.
+        let _stays = self.collecting.read();
         let mut report = VerifyReport::default();
         let damaged = self.verify_blocks(&mut report, progress)?;
         let versions = self.verify_manifests(&mut report)?;
@@ -62,6 +65,10 @@ impl Bucket {
         check.version(&newest, "");
         check.newest = false;
         for (height, entry) in versions {
+            let bytes = check.report.bytes;
+            if !progress(bytes, bytes) {
+                return Err(BucketError::Cancelled);
+            }
             check.version(&entry, &format!("version {height}: "));
         }
         let Check { mut report, seen, .. } = check;
@@ -74,7 +81,7 @@ impl Bucket {
     fn verify_blocks(
         &self,
         report: &mut VerifyReport,
-        progress: &mut dyn FnMut(u64, u64),
+        progress: &mut dyn FnMut(u64, u64) -> bool,
     ) -> Result<BTreeSet<Link>, BucketError> {
         let store = self.vault.store();
         let (mut links, mut all) = (Vec::new(), 0);
@@ -90,22 +97,27 @@ impl Bucket {
             }
             report.blocks += 1;
             done += u64::from(len);
-            progress(done, all);
+            if !progress(done, all) {
+                return Err(BucketError::Cancelled);
+            }
         }
         Ok(damaged)
     }
 
-    /// Gives the roots of all versions, the highest first.
+    /// Gives the roots of all versions whose content is kept, the highest first.
     fn verify_manifests(&self, report: &mut VerifyReport) -> Result<Vec<(Height, BlockRef)>, BucketError> {
         let store = self.vault.store();
         let (mut lists, mut versions) = (BTreeSet::new(), Vec::new());
+        let dropped = store.dropped()?;
         for row in store.manifests() {
             let (link, bytes) = row?;
             report.manifests += 1;
             match SignedManifest::decode(&bytes).and_then(SignedManifest::verify) {
                 Ok(manifest) if manifest.link() == link => {
                     lists.insert(manifest.share.members);
-                    versions.push((manifest.height, manifest.entry()));
+                    if !dropped.contains(&link) {
+                        versions.push((manifest.height, manifest.entry()));
+                    }
                 }
                 Ok(_) => report.problem(format!("manifest {link} is stored under another's name")),
                 Err(why) => report.problem(format!("manifest {link}: {why}")),

@@ -10,7 +10,7 @@
 //!   every page of it checked, and the number of the last commit compared with what was reported. Only then does
 //!   the copy take the file's place. Until that succeeds the old one is only read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::ops::RangeFrom;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -36,6 +36,8 @@ const MANIFESTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("manifes
 const MANIFEST_NUMBERS: TableDefinition<'_, [u8; LINK_BYTES], u64> = TableDefinition::new("manifest numbers");
 /// Named values.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+/// Links of the manifests whose content was dropped -> nothing. Made when it is first needed.
+const DROPPED: TableDefinition<'_, [u8; LINK_BYTES], ()> = TableDefinition::new("dropped");
 /// The store's own: "version", "segment" and "end" (see [`End`]), and "commits", how many there were.
 const STATE: TableDefinition<'_, &str, u64> = TableDefinition::new("state");
 
@@ -189,6 +191,42 @@ impl Index {
     /// The number of the last commit that was reported as done.
     pub(super) fn commits(&self) -> u64 {
         self.reported.load(Ordering::Acquire)
+    }
+
+    /// Removes rows, as far as they still say the same, in one durable transaction.
+    pub(super) fn remove(&self, blocks: &[(Link, Place)]) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(BLOCKS)?;
+            for (link, was) in blocks {
+                let found = table.get(key(link))?.map(|row| place(row.value()));
+                if found == Some(*was) {
+                    table.remove(key(link))?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) fn note_dropped(&self, manifests: &[Link]) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(DROPPED)?;
+            for link in manifests {
+                table.insert(link.to_bytes(), ())?;
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) fn dropped(&self) -> Result<HashSet<Link>, StoreError> {
+        let rows = self.read(|transaction| {
+            let table = match transaction.open_table(DROPPED) {
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                table => table?,
+            };
+            table.iter()?.map(|row| Ok(row?.0.value())).collect::<Result<Vec<_>, redb::Error>>()
+        })?;
+        let links = rows.iter().map(|row| Link::from_bytes(row));
+        links.collect::<Result<_, _>>().map_err(|_| self.damaged("names a version that can not be"))
     }
 
     pub(super) fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -429,7 +467,7 @@ fn key(link: &Link) -> [u8; 33] {
 }
 
 fn link(key: [u8; 33]) -> Option<Link> {
-    let codec = [Codec::Raw, Codec::DagCbor].into_iter().find(|codec| codec.code() == u64::from(key[32]))?;
+    let codec = Codec::of(key[32].into())?;
     let (digest, _) = key.split_first_chunk::<32>()?;
     Some(Link::from_parts(codec, *digest))
 }

@@ -10,6 +10,7 @@
 //! Never here: keys, and the question whether the bytes of a block are what its link names (opening a block asks it).
 
 mod backend;
+mod collect;
 #[cfg(test)]
 mod crash;
 pub mod disk;
@@ -28,6 +29,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use backend::Doubt;
+use collect::Collecting;
+pub use collect::{Collection, Sweeping, Swept};
 use disk::{Disk, Open};
 pub use error::StoreError;
 use index::Index;
@@ -85,8 +88,8 @@ pub struct Stats {
 
 /// One bucket's blocks and metadata. Shared between threads; reading never waits for the disk to sync.
 ///
-/// Locks, in this order: `commit`, `writer`, `pending`. `commit` is held while the disk syncs; the other two only for
-/// memory and, `writer`, for copying a block into the page cache.
+/// Locks, in this order: `commit`, `writer`, `collecting`, `pending`. `commit` is held while the disk syncs; the others only
+/// for memory and, `writer`, for copying a block into the page cache, `collecting`, for a look into the index.
 pub struct Store {
     disk: Disk,
     packs: PathBuf,
@@ -96,6 +99,8 @@ pub struct Store {
     commit: Mutex<Committing>,
     writer: Mutex<Writer>,
     pending: RwLock<Pending>,
+    /// What a collection of garbage has to know, while there is one.
+    collecting: Mutex<Option<Collecting>>,
     /// How many commits there were: a block that was not in the index may be now.
     commits: AtomicU64,
     put_blocks: AtomicU64,
@@ -174,6 +179,7 @@ impl Store {
             commit: Mutex::new(Committing { failed: HashSet::new(), state }),
             writer: Mutex::new(writer),
             pending: RwLock::default(),
+            collecting: Mutex::default(),
             commits: AtomicU64::new(0),
             put_blocks: AtomicU64::new(0),
             put_bytes: AtomicU64::new(0),
@@ -183,7 +189,16 @@ impl Store {
 
     /// The bytes of a block, as they were put; none if it is not here. They are not checked against the link.
     pub fn get(&self, link: &Link) -> Result<Option<Vec<u8>>, StoreError> {
-        self.place(link)?.map(|place| self.reader.read(link, place)).transpose()
+        let Some(place) = self.place(link)? else { return Ok(None) };
+        match self.reader.read(link, place) {
+            Ok(bytes) => Ok(Some(bytes)),
+            // A collection may have moved or dropped it, and removed the segment.
+            Err(error) => match self.place(link)? {
+                None => Ok(None),
+                Some(now) if now != place => self.reader.read(link, now).map(Some),
+                Some(_) => Err(error),
+            },
+        }
     }
 
     /// Whether the block is here.
@@ -199,13 +214,13 @@ impl Store {
     pub fn put(&self, link: &Link, bytes: &[u8]) -> Result<bool, StoreError> {
         assert!(bytes.len() <= limits::BLOCK_BYTES, "a block is at most {} bytes", limits::BLOCK_BYTES);
         let commits = self.commits.load(Ordering::Acquire);
-        if self.contains(link)? {
+        if self.is_here(link)? {
             return Ok(false);
         }
         let mut writer = self.writer.lock();
         // Another thread may have put it meanwhile, and may even have committed it.
         let put_meanwhile = self.pending.read().place(link).is_some();
-        if put_meanwhile || self.commits.load(Ordering::Acquire) != commits && self.index.place(link)?.is_some() {
+        if put_meanwhile || self.commits.load(Ordering::Acquire) != commits && self.is_here(link)? {
             return Ok(false);
         }
         let place = writer.append(link, bytes)?;
@@ -226,6 +241,11 @@ impl Store {
     /// there nonetheless. And if blocks that were put were lost to a failed sync, until all of them are put again, since what
     /// is committed may name them.
     pub fn commit(&self, commit: Commit) -> Result<(), StoreError> {
+        self.commit_up_to(commit).map(|_| ())
+    }
+
+    /// As [`Store::commit`]; gives up to where segments were filled by what was put before.
+    fn commit_up_to(&self, commit: Commit) -> Result<End, StoreError> {
         let mut committing = self.commit.lock();
         let Committing { failed, state } = &mut *committing;
         if !failed.is_empty() {
@@ -234,7 +254,7 @@ impl Store {
         if let Some(link) = self.pending.read().lost.iter().next() {
             return Err(StoreError::damaged(format!("block {link} was lost before it was durable")));
         }
-        let next = state.next(&commit.meta);
+        let next = state.next(self.index.commits() + 1, &commit.meta);
         let (end, unsynced, closing) = self.close_pending(&next)?;
         if let Err(error) = unsynced.sync(&self.disk, &self.packs) {
             failed.extend(unsynced.segments.keys());
@@ -253,7 +273,7 @@ impl Store {
             // It is not known whether the index has them; they are durable, and go with the next commit.
             Err(_) => self.reopen_pending(&closing),
         }
-        result
+        result.map(|()| end)
     }
 
     /// Ends what this commit brings into the index with the state of the store after it.
@@ -287,6 +307,10 @@ impl Store {
         let mut result = Ok(());
         for (link, place) in unsafe_blocks {
             let Some(bytes) = self.reader.read(&link, place).ok().filter(|bytes| link.names(bytes)) else {
+                if self.is_safe_elsewhere(&link, failed) {
+                    self.pending.write().open.remove(&link);
+                    continue;
+                }
                 tracing::error!(%link, "a block was lost before it was durable");
                 let mut pending = self.pending.write();
                 pending.open.remove(&link);
@@ -304,10 +328,26 @@ impl Store {
         Ok(())
     }
 
+    /// Whether a block that was being moved is still where it was.
+    fn is_safe_elsewhere(&self, link: &Link, failed: &HashSet<u32>) -> bool {
+        let place = self.index.place(link).ok().flatten().filter(|place| !failed.contains(&place.segment));
+        place.is_some_and(|place| self.reader.read(link, place).is_ok_and(|bytes| link.names(&bytes)))
+    }
+
     fn place(&self, link: &Link) -> Result<Option<Place>, StoreError> {
         let pending = self.pending.read().place(link);
         // What has left `pending` since is in the index.
         if pending.is_some() { Ok(pending) } else { self.index.place(link) }
+    }
+
+    /// Notes, durably, that the content of versions is dropped, before it is.
+    pub fn note_dropped(&self, manifests: &[Link]) -> Result<(), StoreError> {
+        if manifests.is_empty() { Ok(()) } else { self.index.note_dropped(manifests) }
+    }
+
+    /// The manifests of which the content was dropped.
+    pub fn dropped(&self) -> Result<HashSet<Link>, StoreError> {
+        self.index.dropped()
     }
 
     /// The signed bytes of a manifest.

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::disk::{Disk, File, Open};
 use super::{Settings, StoreError, VERSION};
 use crate::limits;
-use crate::link::Link;
+use crate::link::{Codec, Link};
 
 /// What a segment begins with, before its version.
 const MAGIC: &[u8; 8] = b"jaxfspak";
@@ -130,7 +130,12 @@ impl Writer {
     pub(super) fn leave_segments(&mut self, left: &HashSet<u32>) {
         self.unsynced.segments.retain(|number, _| !left.contains(number));
         self.uncommitted = Digests::default();
-        if left.contains(&self.end.segment) {
+        left.iter().for_each(|segment| self.leave_segment(*segment));
+    }
+
+    /// Begins another segment with the next block, for a later start as well, if this is the last one.
+    pub(super) fn leave_segment(&mut self, segment: u32) {
+        if self.end.segment == segment {
             self.current = None;
             self.end.offset = limits::SEGMENT_BYTES;
         }
@@ -237,6 +242,29 @@ impl Reader {
         Ok(block)
     }
 
+    /// The blocks of a segment, as its headers say, up to where one does not make sense.
+    pub(super) fn records(&self, segment: u32) -> impl Iterator<Item = (Link, Place)> {
+        let file = self.segment(segment).ok();
+        let mut offset = FILE_HEADER;
+        let all = std::iter::from_fn(move || {
+            let mut header = [0; RECORD_HEADER];
+            file.as_ref()?.read(offset, &mut header).ok()?;
+            let (link, len) = read_header(&header)?;
+            let place = Place { segment, offset: u32::try_from(offset).ok()?, len };
+            offset += record_bytes(&place);
+            Some((link, place))
+        });
+        all.filter_map(|(link, place)| Some((link?, place)))
+    }
+
+    /// Removes a segment that nothing names any more.
+    pub(super) fn remove(&self, number: u32) -> Result<(), StoreError> {
+        let path = path(&self.dir, number);
+        let removed = self.disk.remove(&path);
+        self.open.lock().pop(&number);
+        removed.map_err(|source| StoreError::io("remove", &path, source))
+    }
+
     fn segment(&self, number: u32) -> Result<Arc<File>, StoreError> {
         if let Some(file) = self.open.lock().get(&number) {
             return Ok(file.clone());
@@ -285,6 +313,23 @@ fn header(digest: &[u8; 32], codec: u8, len: u32) -> [u8; RECORD_HEADER] {
     header
 }
 
+/// The block that a header stands before, if it is none of the store's own records, and the length of the record's body.
+fn read_header(header: &[u8; RECORD_HEADER]) -> Option<(Option<Link>, u32)> {
+    let (digest, rest) = header.split_first_chunk::<32>()?;
+    let (codec, len) = rest.split_first()?;
+    let len = u32::from_le_bytes(len.try_into().ok()?);
+    let link = match *codec {
+        STATE => None,
+        codec => Some(Link::from_parts(Codec::of(u64::from(codec))?, *digest)),
+    };
+    (len as usize <= limits::BLOCK_BYTES).then_some((link, len))
+}
+
+/// Bytes that a block takes, with its header.
+pub(super) fn record_bytes(place: &Place) -> u64 {
+    RECORD_HEADER as u64 + u64::from(place.len)
+}
+
 pub(super) fn path(dir: &Path, number: u32) -> PathBuf {
     dir.join(file_name(number))
 }
@@ -302,6 +347,12 @@ pub(super) fn number(name: &str) -> Option<u32> {
 /// Makes the names in a directory durable.
 pub(super) fn sync_dir(disk: &Disk, dir: &Path) -> Result<(), StoreError> {
     disk.sync_dir(dir).map_err(|source| StoreError::io("sync", dir, source))
+}
+
+/// The segments that there are, with their lengths, in no order.
+pub(super) fn lens(disk: &Disk, dir: &Path) -> Result<Vec<(u32, u64)>, StoreError> {
+    let files = disk.list(dir).map_err(|source| StoreError::io("list", dir, source))?;
+    Ok(files.into_iter().filter_map(|(name, len)| Some((number(&name)?, len))).collect())
 }
 
 /// Bytes of all segments.

@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::Path;
 
@@ -83,6 +83,8 @@ struct Found {
     rebuilt: Rebuilt,
     end: Option<End>,
     manifests: Manifests,
+    /// Those whose content was dropped.
+    dropped: HashSet<Link>,
     state: State,
     /// Since the last end of a commit.
     tail: Tail,
@@ -196,6 +198,7 @@ impl Found {
         {
             self.state = State { commits: old.commits(), meta };
         }
+        self.dropped = old.dropped().unwrap_or_default();
         let mut numbers = 0..;
         loop {
             let some = match old.manifests(&mut numbers) {
@@ -231,6 +234,7 @@ impl Found {
             }
         }
         self.commit(index, &[], Commit { manifests, meta: Vec::new() })?;
+        index.note_dropped(&Vec::from_iter(std::mem::take(&mut self.dropped)))?;
         index.restore(self.state.commits, &self.state.meta)
     }
 }

@@ -14,9 +14,9 @@ pub(super) struct State {
 }
 
 impl State {
-    /// The state after a commit that changes these values.
-    pub(super) fn next(&self, changes: &[(&'static str, Option<Vec<u8>>)]) -> Self {
-        let mut next = Self { commits: self.commits + 1, meta: self.meta.clone() };
+    /// The state after a commit of this number that changes these values.
+    pub(super) fn next(&self, commits: u64, changes: &[(&'static str, Option<Vec<u8>>)]) -> Self {
+        let mut next = Self { commits, meta: self.meta.clone() };
         for (name, value) in changes {
             match value {
                 Some(value) => drop(next.meta.insert((*name).to_owned(), value.clone())),

@@ -378,3 +378,141 @@ fn on_a_disk_that_fills_up_puts_and_commits_fail_cleanly_and_work_again_with_spa
     assert_eq!((here(&store, 0..100), store.stats().unwrap().blocks), (100, 140));
     drop((store, mounted));
 }
+
+fn small_segments() -> (Settings, std::path::PathBuf) {
+    let disk = disk::Disk::Simulated(Simulation::new(1));
+    (Settings { disk, segment_bytes: 20_000, journal_file_bytes: 16_384 }, "/b".into())
+}
+
+/// Collects all but these.
+fn collect(store: &Store, live: std::ops::Range<u32>) -> Swept {
+    let live: HashSet<_> = live.map(|seed| block(seed, 1_000 + seed as usize).0).collect();
+    let collection = store.begin_collection().unwrap().unwrap();
+    collection.sweep(&|link| live.contains(link), &mut |_| {}, &|| false).unwrap()
+}
+
+#[test]
+fn a_collection_drops_what_is_dead_and_gives_its_space_back() {
+    let (settings, dir) = small_segments();
+    let store = Store::create_with(&settings, &dir).unwrap();
+    put(&store, 0..200);
+    store.commit(Commit::default()).unwrap();
+    let before = store.stats().unwrap();
+    let swept = collect(&store, 50..60);
+    assert_eq!(swept.blocks, 190);
+    assert_eq!((here(&store, 0..200), here(&store, 50..60)), (10, 10));
+    let after = store.stats().unwrap();
+    assert_eq!(after.blocks, 10);
+    assert!(before.bytes - after.bytes > 190_000, "{before:?} {after:?}");
+    drop(store);
+    let store = Store::open_with(&settings, &dir).unwrap();
+    assert_eq!((here(&store, 0..200), here(&store, 50..60)), (10, 10));
+    let again = collect(&store, 50..60);
+    assert_eq!((again.blocks, again.moved, again.segments), (0, 0, 0), "nothing is left to do");
+}
+
+#[test]
+fn what_was_not_committed_or_is_put_meanwhile_is_not_collected() {
+    let (_dir, store) = new();
+    put(&store, 0..10);
+    store.commit(Commit::default()).unwrap();
+    put(&store, 10..20);
+    let collection = store.begin_collection().unwrap().unwrap();
+    assert!(store.begin_collection().unwrap().is_none(), "one at a time");
+    put_again(&store, 5..10);
+    put(&store, 20..30);
+    store.commit(Commit::default()).unwrap();
+    let swept = collection.sweep(&|_| false, &mut |_| {}, &|| false).unwrap();
+    drop(collection);
+    assert_eq!((swept.blocks, here(&store, 0..30), here(&store, 5..30)), (5, 25, 25));
+    assert_eq!(collect(&store, 0..0).blocks, 25, "the next one is told anew");
+}
+
+#[test]
+fn blocks_are_put_and_read_while_they_are_collected() {
+    let (settings, dir) = small_segments();
+    let store = Store::create_with(&settings, &dir).unwrap();
+    put(&store, 0..200);
+    store.commit(Commit::default()).unwrap();
+    let live: HashSet<_> = (0..60).map(|seed| block(seed, 1_000 + seed as usize).0).collect();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                assert_eq!(here(&store, 0..60), 60, "what is live is always here");
+            }
+        });
+        let putting = scope.spawn(|| {
+            let mut put = HashSet::new();
+            for round in 0..20 {
+                for seed in (100 + round..200).step_by(7) {
+                    put_again(&store, seed..seed + 1);
+                    put.insert(seed);
+                    assert_eq!(here(&store, seed..seed + 1), 1, "what was just put is here");
+                }
+                store.commit(Commit::default()).unwrap();
+            }
+            put
+        });
+        let collection = store.begin_collection().unwrap().unwrap();
+        let swept = collection.sweep(&|link| live.contains(link), &mut |_| {}, &|| false).unwrap();
+        assert!(swept.segments > 0);
+        let put = putting.join().unwrap();
+        done.store(true, Ordering::Relaxed);
+        reading.join().unwrap();
+        drop(collection);
+        // Some were put before it began; they may be gone.
+        assert!(!put.is_empty());
+    });
+    drop(store);
+    assert_eq!(here(&Store::open_with(&settings, &dir).unwrap(), 0..60), 60);
+}
+
+#[test]
+fn a_full_disk_ends_a_collection_and_loses_nothing() {
+    let simulation = Simulation::new(1);
+    let settings =
+        Settings { disk: disk::Disk::Simulated(simulation.clone()), segment_bytes: 40_000, journal_file_bytes: 16_384 };
+    let store = Store::create_with(&settings, Path::new("/b")).unwrap();
+    put(&store, 0..200);
+    store.commit(Commit::default()).unwrap();
+    let live: HashSet<_> =
+        (0..200).filter(|seed| seed % 3 > 0).map(|seed| block(seed, 1_000 + seed as usize).0).collect();
+    let collection = store.begin_collection().unwrap().unwrap();
+    let swept = collection.sweep(
+        &|link| live.contains(link),
+        &mut |at| {
+            if matches!(at, Sweeping::Segments(0, _)) {
+                simulation.set_capacity(Some(simulation.used() + 8_192));
+            }
+        },
+        &|| false,
+    );
+    let swept = swept.unwrap();
+    drop(collection);
+    assert!(swept.full && swept.blocks == 67, "{swept:?}");
+    let all = || (0..200).filter(|seed| seed % 3 > 0).map(|seed| here(&store, seed..seed + 1)).sum::<usize>();
+    assert_eq!(all(), 133);
+    simulation.set_capacity(None);
+    store.commit(Commit::default()).unwrap();
+    let collection = store.begin_collection().unwrap().unwrap();
+    let swept = collection.sweep(&|link| live.contains(link), &mut |_| {}, &|| false).unwrap();
+    assert!(!swept.full && swept.segments > 0, "with space, it goes on: {swept:?}");
+    assert_eq!(all(), 133);
+}
+
+#[test]
+fn a_damaged_block_stays_where_it_is_and_its_segment_with_it() {
+    let simulation = Simulation::new(1);
+    let settings =
+        Settings { disk: disk::Disk::Simulated(simulation.clone()), segment_bytes: 20_000, journal_file_bytes: 16_384 };
+    let store = Store::create_with(&settings, Path::new("/b")).unwrap();
+    put(&store, 0..60);
+    store.commit(Commit::default()).unwrap();
+    simulation.damage(Path::new("/b/packs/00000001.pack"), 16 + 37 + 5, 0x10);
+    let swept = collect(&store, 0..2);
+    assert_eq!((swept.blocks, swept.damaged), (58, 1));
+    let (link, bytes) = block(0, 1_000);
+    assert!(store.get(&link).unwrap().unwrap() != bytes, "it is still there, and damaged");
+    assert_eq!(here(&store, 1..2), 1);
+}

@@ -2,7 +2,7 @@
 
 use super::btree::{Item, Node, Opened, Tree};
 use super::content::{Content, Extent, Layout};
-use super::directory::{DirEntry, Target};
+use super::directory::{DirEntry, DirectoryBody, Target};
 use super::record::{Body, Kind, Record};
 use super::root::{SharedInode, Superblock};
 use super::vault::{TreeError, Vault};
@@ -29,13 +29,26 @@ pub fn walk(vault: &Vault, at: &BlockRef, visitor: &mut dyn Visitor) {
         return;
     }
     match Superblock::get(vault, at) {
-        Ok(superblock) => {
-            let mut walker = Walker { vault, visitor, path: Vec::new() };
-            walker.inodes(&superblock.inodes);
-            walker.directories(&superblock.root);
-        }
+        Ok(superblock) => walk_superblock(vault, &superblock, visitor),
         Err(error) => visitor.hurt(b"", error),
     }
+}
+
+/// Visits every block below a superblock, which itself need not be stored.
+pub fn walk_superblock(vault: &Vault, superblock: &Superblock, visitor: &mut dyn Visitor) {
+    let mut walker = Walker { vault, visitor, path: Vec::new() };
+    walker.inodes(&superblock.inodes);
+    walker.directories(&superblock.root);
+}
+
+/// Visits every block of a file's content.
+pub fn walk_content(vault: &Vault, content: &Content, visitor: &mut dyn Visitor) {
+    Walker { vault, visitor, path: Vec::new() }.content(content);
+}
+
+/// Visits every block that a directory's names reach.
+pub fn walk_directory(vault: &Vault, names: &DirectoryBody, visitor: &mut dyn Visitor) {
+    Walker { vault, visitor, path: Vec::new() }.below(names);
 }
 
 struct Walker<'a> {
@@ -58,9 +71,15 @@ impl Walker<'_> {
         }
     }
 
-    /// Depth first, on a stack of our own: a path from outside may be deeper than a thread's stack.
     fn directories(&mut self, root: &Record) {
-        let mut open = vec![(self.begin_directory(root), 0)];
+        if let Some(names) = root.directory() {
+            self.below(names);
+        }
+    }
+
+    /// Depth first, on a stack of our own: a path from outside may be deeper than a thread's stack.
+    fn below(&mut self, names: &DirectoryBody) {
+        let mut open = vec![(self.begin(names), 0)];
         while let Some((stack, parent)) = open.last_mut() {
             let parent = *parent;
             let Some(entry) = self.next(stack) else {

@@ -50,7 +50,7 @@ impl Lab {
             Fs::new(Arc::clone(&self.bucket), fs::Settings { owner: Owner::Stored, dirty_limit, most_space: None })
                 .unwrap();
         fs.heed_acls();
-        Arc::new(fs)
+        fs
     }
 
     /// Ends the process, as far as the bucket can tell, and opens it anew. No file system may be mounted.

@@ -54,7 +54,8 @@ fn run(kind: Kind, ops: &[Op]) {
     let world = Rc::new(RefCell::new((kind.world)()));
     for (number, op) in ops.iter().enumerate() {
         World::step(&world, op);
-        let everything = matches!(op, Op::Restart | Op::Remount | Op::Flush(op::Flush { fails: Some(_), .. }));
+        let everything =
+            matches!(op, Op::Restart | Op::Remount | Op::Collect { .. } | Op::Flush(op::Flush { fails: Some(_), .. }));
         if everything || number % EVERY == EVERY - 1 {
             world.borrow_mut().compare();
         }

@@ -98,6 +98,11 @@ pub(super) enum Op {
     Flush(Flush),
     /// A power cut while something is made safe.
     Cut(Cut),
+    /// Drops what only old versions have, perhaps after publishing, so that more is only in those.
+    Collect {
+        publish: bool,
+        dry_run: bool,
+    },
     /// Another mount of the same open bucket.
     Remount,
     /// Another process.
@@ -277,6 +282,8 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         180 => simple(),
         12 => flush(),
+        8 => (prop::bool::weighted(0.7), prop::bool::weighted(0.05))
+            .prop_map(|(publish, dry_run)| Op::Collect { publish, dry_run }),
         1 => Just(Op::Remount),
         1 => Just(Op::Restart),
     ]

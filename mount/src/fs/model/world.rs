@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use jaxfs_sync::limits;
+use jaxfs_sync::publish::Retention;
 use jaxfs_sync::store::disk::simulated::Simulation;
 use jaxfs_sync::tree::{Body as Stored, Time};
 
@@ -87,6 +89,12 @@ impl World {
         world.borrow_mut().steps += 1;
         match op {
             Op::Flush(flush) => Self::flush(world, flush),
+            Op::Collect { publish, dry_run } => {
+                if *publish {
+                    Self::flush(world, &Flush::published());
+                }
+                world.borrow().collect(*dry_run);
+            }
             Op::Remount => world.borrow_mut().remount(false),
             Op::Restart => world.borrow_mut().remount(true),
             Op::Cut(cut) => world.borrow_mut().cut(cut),
@@ -128,6 +136,16 @@ impl World {
                     contents.extend(frozen.file(*id).cloned());
                 }
             }
+        }
+    }
+
+    /// Keeps nothing that need not be, and forgets what was read: what is gone is missed.
+    fn collect(&self, dry_run: bool) {
+        let bucket = &self.lab.as_ref().unwrap().bucket;
+        bucket.collect(&Retention::NOTHING, dry_run, &mut |_| {}, &|| false).unwrap();
+        for (nodes, data) in [(0, 0), (limits::NODE_CACHE_BYTES, limits::DATA_CACHE_BYTES)] {
+            bucket.vault().set_node_capacity(nodes);
+            bucket.vault().set_data_capacity(data);
         }
     }
 
@@ -322,7 +340,7 @@ impl World {
                 let files: Vec<_> = picks.iter().filter_map(|pick| self.handle(*pick)).map(|(_, id)| id).collect();
                 self.sync(&files);
             }
-            Op::Flush(_) | Op::Cut(_) | Op::Remount | Op::Restart => unreachable!("not simple"),
+            Op::Flush(_) | Op::Collect { .. } | Op::Cut(_) | Op::Remount | Op::Restart => unreachable!("not simple"),
         }
     }
 

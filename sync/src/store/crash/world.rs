@@ -1,6 +1,6 @@
 //! A store, its disk, and what the store has reported.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::plain::{Appended, NAMES, NUMBER, Plain, block, journal_is_there, nothing_is_half_there};
@@ -21,6 +21,10 @@ pub(super) struct World {
     /// Put, and not committed.
     pending: BTreeMap<Link, u64>,
     commits: u64,
+    /// What the collection of this step may have dropped.
+    pub(super) dropped: BTreeSet<Link>,
+    /// What a collection that failed may have left.
+    garbage: BTreeSet<Link>,
     /// Everything that was ever appended to the journal, and was not forgotten.
     pub(super) journal: Vec<Appended>,
     /// Something went wrong since all was well last.
@@ -47,6 +51,8 @@ impl World {
             states: vec![Plain::default()],
             pending: BTreeMap::new(),
             commits: 0,
+            dropped: BTreeSet::new(),
+            garbage: BTreeSet::new(),
             journal: Vec::new(),
             trouble: false,
             cuts: 0,
@@ -54,12 +60,14 @@ impl World {
     }
 
     pub(super) fn step(&mut self, random: &mut Random) {
-        match random.below(17) {
+        self.dropped.clear();
+        match random.below(19) {
             0..6 => self.put(random),
             6..10 => self.commit(random),
             10 => self.get(random),
             11..16 => self.append(random),
-            _ => self.reopen(),
+            16 => self.reopen(),
+            _ => self.collect(random),
         }
     }
 
@@ -81,10 +89,73 @@ impl World {
             let put = store.put(&link, &bytes);
             if let Some(new) = self.allowed(put) {
                 let committed = self.states[0].blocks.contains_key(&link);
-                assert!(self.trouble || new != (committed || self.pending.contains_key(&link)));
+                let known = committed || self.pending.contains_key(&link);
+                assert!(self.trouble || self.garbage.contains(&link) || new != known);
                 self.pending.insert(link, number);
             }
         }
+    }
+
+    /// Collects what some of the blocks are not, while others are put.
+    fn collect(&mut self, random: &mut Random) {
+        let Some(store) = self.store.take() else { return };
+        if let Some(collection) = self.allowed(store.begin_collection()) {
+            let collection = collection.expect("one at a time");
+            let committed = self.states.iter().flat_map(|state| state.blocks.keys());
+            let old: BTreeSet<_> = committed.chain(&self.garbage).copied().collect();
+            let keep = random.below(5);
+            let live: BTreeSet<_> = old.iter().filter(|_| random.below(4) < keep).copied().collect();
+            let uncommitted: BTreeSet<_> = self.pending.keys().filter(|link| !old.contains(*link)).copied().collect();
+            let mut put = BTreeSet::new();
+            let putting = |random: &mut Random, put: &mut BTreeSet<Link>| {
+                let (link, bytes) = block(random.below(BLOCKS));
+                store.put(&link, &bytes).map(|_| put.insert(link))
+            };
+            for _ in 0..random.below(6) {
+                let done = putting(random, &mut put);
+                self.allowed(done);
+            }
+            let stays = |link: &&Link| live.contains(*link) || put.contains(*link) || uncommitted.contains(*link);
+            self.dropped = old.iter().filter(|link| !stays(link)).copied().collect();
+            let mut cancel_after = random.below(40);
+            let cancels = random.once_in(4);
+            let cancelled = std::cell::Cell::new(false);
+            let dropped = self.dropped.clone();
+            self.states.iter_mut().for_each(|state| state.blocks.retain(|link, _| !dropped.contains(link)));
+            // What was put before may be committed by the collection, or not be there any more.
+            let unsure: BTreeSet<_> = self.garbage.iter().chain(self.pending.keys()).copied().collect();
+            self.pending.retain(|link, _| !dropped.contains(link));
+            self.garbage.extend(dropped.iter().chain(&unsure));
+            let mut meanwhile = BTreeSet::new();
+            let mut random_too = Random::new(random.any());
+            let mut failed = Vec::new();
+            let swept = collection.sweep(
+                &|link| live.contains(link),
+                &mut |_| {
+                    failed.extend(putting(&mut random_too, &mut meanwhile).err());
+                    cancel_after = cancel_after.saturating_sub(1);
+                    cancelled.set(cancels && cancel_after == 0);
+                },
+                &|| cancelled.get(),
+            );
+            drop(collection);
+            for error in failed {
+                self.allowed(Err::<(), _>(error));
+            }
+            let swept = self.allowed(swept);
+            let done = swept.is_some_and(|swept| !swept.cancelled && !swept.full && swept.damaged == 0);
+            put.extend(meanwhile);
+            let numbers: BTreeMap<_, _> = (0..BLOCKS).map(|number| (block(number).0, number)).collect();
+            self.pending.extend(put.iter().map(|link| (*link, numbers[link])));
+            if done && !self.trouble {
+                for link in dropped.difference(&unsure).filter(|link| !put.contains(*link)) {
+                    assert_eq!(store.get(link).unwrap(), None, "what is dropped is gone");
+                    self.garbage.remove(link);
+                }
+            }
+            self.garbage.extend(put);
+        }
+        self.store = Some(store);
     }
 
     fn get(&mut self, random: &mut Random) {
@@ -221,8 +292,10 @@ impl World {
         match self.store.take() {
             Some(store) => {
                 // As whoever was told of an error would.
-                for (link, number) in &self.pending {
-                    store.put(link, &block(*number).1).unwrap();
+                for (link, bytes) in (0..BLOCKS).map(block) {
+                    if self.pending.contains_key(&link) || self.garbage.contains(&link) {
+                        store.put(&link, &bytes).unwrap();
+                    }
                 }
                 self.store = Some(store);
             }
