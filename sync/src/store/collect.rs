@@ -284,8 +284,7 @@ impl Collection<'_> {
         cancel: &dyn Fn() -> bool,
     ) -> Result<bool, StoreError> {
         let (store, mut moved, mut uncommitted) = (self.store, 0, 0);
-        let mut records = store.reader.records(segment);
-        while let Some((link, place)) = records.next() {
+        for (link, place) in store.reader.records(segment) {
             if cancel() {
                 swept.cancelled = true;
                 return Ok(false);
