@@ -152,6 +152,9 @@ fn files_are_written_read_and_copied_while_garbage_is_collected() {
             let mut dropped = 0;
             while !done.load(Ordering::Relaxed) {
                 dropped += lab.bucket.collect(&Retention::NOTHING, false, &mut |_| {}, &|| false).unwrap().blocks;
+                let head = lab.bucket.head();
+                let gone = lab.bucket.vault().store().dropped().unwrap();
+                assert!(!gone.contains(&head), "what is published meanwhile is not taken for dropped");
             }
             dropped
         });
