@@ -271,7 +271,9 @@ impl State {
         let is_cancelled = || cancel.0.load(Ordering::Relaxed);
         let report = bucket.collect(&retention, request.dry_run, &mut progress, &is_cancelled);
         let report = report.context("can not collect garbage")?;
-        tracing::info!(bucket = %bucket.id(), blocks = report.blocks, freed = report.freed, "garbage was collected");
+        if !request.dry_run {
+            tracing::info!(bucket = %bucket.id(), blocks = report.blocks, freed = report.freed, "garbage was collected");
+        }
         Ok(CollectedReport {
             bucket: named(bucket.id(), &bucket),
             dry_run: request.dry_run,
