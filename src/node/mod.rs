@@ -30,6 +30,11 @@ const FLUSH: Duration = Duration::from_secs(60);
 /// How long requests that are still worked on may take once the node ends.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
+/// How often the node looks whether there is garbage to be collected.
+const GARBAGE_STEP: Duration = Duration::from_secs(60);
+/// The nice value for that.
+const LOW_PRIORITY: i32 = 10;
+
 /// What kind of node to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
@@ -71,12 +76,29 @@ pub(crate) fn serve(home: &Home, kind: Kind, lock: HomeLock, first: Option<First
             say_ready()?;
         }
         tracing::info!(pid = std::process::id(), "the node is ready");
+        collect_garbage(&state)?;
         let ended = attend(&server, &state, kind, first).await;
         tracing::info!("the node ends");
         ended
     });
     runtime.shutdown_timeout(LAST_REQUESTS);
     result
+}
+
+/// Starts the thread that collects garbage without being asked, at low priority, for as long as the state lives.
+fn collect_garbage(state: &Arc<State>) -> Result<()> {
+    let state = Arc::downgrade(state);
+    let work = move || {
+        // On Linux, this is the priority of the thread.
+        let _ = rustix::process::setpriority_process(None, LOW_PRIORITY);
+        loop {
+            thread::sleep(GARBAGE_STEP);
+            let Some(state) = state.upgrade() else { return };
+            state.collect_what_is_due();
+        }
+    };
+    thread::Builder::new().name("garbage".to_owned()).spawn(work).context("can not start a thread")?;
+    Ok(())
 }
 
 /// Answers until it is time to end; then everything is unmounted.

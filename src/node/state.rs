@@ -2,6 +2,7 @@
 //!
 //! A command without a node uses the same code in its own process, while it holds the home's lock.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use jaxfs_mount::{MountOptions, Owner};
 use jaxfs_sync::bucket::{DeviceKey, OwnerKey};
+use jaxfs_sync::limits::{COLLECTED_SHARE, COLLECTED_UNASKED};
 use jaxfs_sync::link::BucketId;
 use jaxfs_sync::publish::{Bucket, CollectProgress, Retention};
 use jaxfs_sync::store::{Rebuilt, Sweeping};
@@ -40,6 +42,8 @@ pub(crate) struct State {
     buckets: Buckets,
     life: Arc<Life>,
     collections: Collections,
+    /// How many bytes were written to a bucket when garbage was last collected in it without being asked.
+    collected: Mutex<BTreeMap<BucketId, u64>>,
     _lock: HomeLock,
 }
 
@@ -54,6 +58,7 @@ impl State {
             buckets: Buckets::new(home.buckets()),
             life: Life::new(leaves),
             collections: Collections::default(),
+            collected: Mutex::default(),
             _lock: lock,
         }
     }
@@ -266,7 +271,9 @@ impl State {
         let is_cancelled = || cancel.0.load(Ordering::Relaxed);
         let report = bucket.collect(&retention, request.dry_run, &mut progress, &is_cancelled);
         let report = report.context("can not collect garbage")?;
-        tracing::info!(bucket = %bucket.id(), blocks = report.blocks, freed = report.freed, "garbage was collected");
+        if !request.dry_run {
+            tracing::info!(bucket = %bucket.id(), blocks = report.blocks, freed = report.freed, "garbage was collected");
+        }
         Ok(CollectedReport {
             bucket: named(bucket.id(), &bucket),
             dry_run: request.dry_run,
@@ -280,6 +287,30 @@ impl State {
             cancelled: report.cancelled,
             problems: report.problems,
         })
+    }
+
+    /// Collects garbage in mounted buckets to which much was written.
+    pub(super) fn collect_what_is_due(&self) {
+        for mount in self.life.mounts() {
+            if let Err(error) = self.collect_if_due(mount.bucket) {
+                tracing::warn!(bucket = %mount.bucket, error = format!("{error:#}"), "garbage is not collected");
+            }
+        }
+    }
+
+    fn collect_if_due(&self, id: BucketId) -> Result<()> {
+        let bucket = self.open(id)?;
+        let status = bucket.status()?;
+        let before = self.collected.lock().get(&id).copied().unwrap_or(0);
+        if !is_due(status.written_bytes.saturating_sub(before), status.stored_bytes) {
+            return Ok(());
+        }
+        // Where it can not be done, it is not tried again at once.
+        self.collected.lock().insert(id, status.written_bytes);
+        let cancel = self.collections.begin(id);
+        let report = bucket.collect(&bucket.retention()?, false, &mut |_| {}, &|| cancel.0.load(Ordering::Relaxed))?;
+        tracing::info!(bucket = %id, blocks = report.blocks, freed = report.freed, "garbage was collected unasked");
+        Ok(())
     }
 
     fn verify(&self, id: &str, repair: bool, events: Events<'_>) -> Result<VerifiedReport> {
@@ -420,6 +451,11 @@ impl State {
     }
 }
 
+/// Whether so much was written that some of what is stored may well be garbage.
+const fn is_due(written: u64, stored: u64) -> bool {
+    written > COLLECTED_UNASKED && written > stored / COLLECTED_SHARE
+}
+
 /// The collections of garbage under way, each with whether it is to end.
 #[derive(Default)]
 struct Collections(Mutex<Vec<(BucketId, Weak<AtomicBool>)>>);
@@ -483,5 +519,18 @@ fn options(settings: &MountSettings) -> MountOptions {
         cache_bytes: bytes(settings.cache_bytes),
         dirty_bytes: bytes(settings.dirty_bytes),
         most_space: settings.max_space,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn garbage_is_collected_unasked_after_much_was_written_and_much_of_what_there_is() {
+        const MIB: u64 = 1 << 20;
+        assert!(is_due(300 * MIB, 1000 * MIB));
+        assert!(!is_due(200 * MIB, 210 * MIB), "it is little");
+        assert!(!is_due(300 * MIB, 2000 * MIB), "there is much more");
     }
 }

@@ -76,6 +76,13 @@ pub const GARBAGE_SHARE: u64 = 4;
 /// Blocks that a collection of garbage can find to be needed: some 4 TiB of full chunks, and 2 GiB of memory.
 pub const MARKED_BLOCKS: usize = 1 << 27;
 
+/// Bytes that are written to a mounted bucket before garbage is collected in it without being asked: below that, there is
+/// too little to gain.
+pub const COLLECTED_UNASKED: u64 = 256 << 20;
+
+/// And they are more than one part in this many of what is stored, so that the work is in proportion.
+pub const COLLECTED_SHARE: u64 = 4;
+
 /// Blocks whose rows go in one transaction: a few milliseconds in which other commits wait.
 pub const DROPPED_AT_ONCE: usize = 4_096;
 

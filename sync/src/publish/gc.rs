@@ -7,7 +7,7 @@
 //! Content is kept of the version that is shown, the checkpoint, all leaves, what people pinned, and what the retention
 //! says. Manifests and member lists are kept always.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use super::journal::GENERATION;
@@ -247,15 +247,17 @@ impl Bucket {
         let kept = kept(retention, records.iter().filter(content), &canonical);
         // Leaves that are all here first: where one is damaged, nothing is dropped.
         let (mut needed, mut others, mut old) = (Vec::new(), Vec::new(), Vec::new());
-        let complete: HashSet<_> = records.iter().filter(|record| record.complete).map(|record| record.link).collect();
+        let known: HashMap<_, _> = records.iter().map(|record| (record.link, record.complete)).collect();
         for row in store.manifests() {
             let (link, bytes) = row?;
             let manifest = SignedManifest::decode(&bytes)?.claims().clone();
             marks.keep(&link);
             marks.keep(&manifest.share.members);
+            // What was published since is not the collection's to judge.
+            let Some(complete) = known.get(&link) else { continue };
             report.versions += 1;
             match (leaves.contains(&link), kept.contains(&link)) {
-                (true, _) if complete.contains(&link) && !dropped.contains(&link) => needed.push((link, manifest)),
+                (true, _) if *complete && !dropped.contains(&link) => needed.push((link, manifest)),
                 (true, _) | (_, true) => others.push((link, manifest)),
                 _ => old.push((link, manifest)),
             }

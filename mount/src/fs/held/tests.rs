@@ -152,6 +152,9 @@ fn files_are_written_read_and_copied_while_garbage_is_collected() {
             let mut dropped = 0;
             while !done.load(Ordering::Relaxed) {
                 dropped += lab.bucket.collect(&Retention::NOTHING, false, &mut |_| {}, &|| false).unwrap().blocks;
+                let head = lab.bucket.head();
+                let gone = lab.bucket.vault().store().dropped().unwrap();
+                assert!(!gone.contains(&head), "what is published meanwhile is not taken for dropped");
             }
             dropped
         });
@@ -169,4 +172,56 @@ fn files_are_written_read_and_copied_while_garbage_is_collected() {
             assert!(fs.read(handle, 0, expected.len()).unwrap() == expected, "{name}");
         }
     }
+}
+
+#[test]
+fn where_something_needed_can_not_be_read_nothing_is_dropped() {
+    let lab = Lab::new();
+    let fs = lab.mount(usize::MAX);
+    removed(&fs, &noise(1, 4 * CHUNK));
+    drop(fs);
+    let blocks = lab.bucket.status().unwrap().blocks;
+    let pack = lab.bucket.dir().join("packs/00000001.pack");
+    let mut bytes = std::fs::read(&pack).unwrap();
+    bytes[16..].iter_mut().for_each(|byte| *byte ^= 0x10);
+    std::fs::write(&pack, bytes).unwrap();
+    lab.bucket.vault().set_node_capacity(0);
+    let refused = lab.bucket.collect(&Retention::NOTHING, false, &mut |_| {}, &|| false).unwrap_err().to_string();
+    assert!(refused.contains("nothing was dropped") && refused.contains("the version that is shown"), "{refused}");
+    assert_eq!(lab.bucket.status().unwrap().blocks, blocks);
+}
+
+#[test]
+fn a_collection_that_is_cancelled_or_dry_drops_nothing() {
+    let lab = Lab::new();
+    let fs = lab.mount(usize::MAX);
+    let (_, handle) = removed(&fs, &noise(1, 4 * CHUNK));
+    fs.release(handle);
+    drop(fs);
+    let blocks = lab.bucket.status().unwrap().blocks;
+    let report = lab.bucket.collect(&Retention::NOTHING, false, &mut |_| {}, &|| true).unwrap();
+    assert!(report.cancelled);
+    let dry = lab.bucket.collect(&Retention::NOTHING, true, &mut |_| {}, &|| false).unwrap();
+    assert!(dry.blocks >= 4 && dry.dropped > 0);
+    assert_eq!(lab.bucket.status().unwrap().blocks, blocks);
+    assert_eq!(collect(&lab).blocks, dry.blocks, "a dry run says what would go");
+    assert_eq!(collect(&lab).dropped, 0);
+    let lab = lab.restart();
+    assert_eq!(lab.bucket.verify(&mut |_, _| {}).unwrap().problems, [""; 0], "what is dropped is not missed");
+}
+
+#[test]
+fn versions_are_kept_as_the_retention_says_whatever_happens_to_them_later() {
+    let (lab, content) = (Lab::new(), noise(1, 4 * CHUNK));
+    let fs = lab.mount(usize::MAX);
+    let (_, handle) = removed(&fs, &content);
+    fs.release(handle);
+    drop(fs);
+    let keep_all = Retention::default();
+    let report = lab.bucket.collect(&keep_all, false, &mut |_| {}, &|| false).unwrap();
+    assert_eq!((report.blocks, report.dropped, report.kept), (0, 0, report.versions));
+    collect(&lab);
+    let report = lab.bucket.collect(&keep_all, false, &mut |_| {}, &|| false).unwrap();
+    assert_eq!((report.blocks, report.problems.len()), (0, 0), "what was dropped is not asked for again");
+    assert!(report.kept < report.versions);
 }
