@@ -16,6 +16,7 @@ mod files;
 mod fsx;
 mod killed;
 mod large;
+mod loads;
 mod metadata;
 mod mounting;
 mod pjdfstest;
