@@ -14,6 +14,7 @@ mod crash;
 mod errors;
 mod files;
 mod fsx;
+mod full;
 mod killed;
 mod large;
 mod loads;
@@ -99,6 +100,7 @@ fn main() -> ExitCode {
         ("files", files::CLAIMS),
         ("killed", killed::CLAIMS),
         ("fsx", fsx::CLAIMS),
+        ("full", full::CLAIMS),
         ("large", large::CLAIMS),
         ("metadata", metadata::CLAIMS),
         ("mounting", mounting::CLAIMS),
