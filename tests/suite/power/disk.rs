@@ -1,8 +1,8 @@
 //! A disk whose power can be cut: a file in a FUSE file system of this process, for a loop device to stand on.
 //!
 //! It keeps what was flushed apart from what was only written. When the power goes, each sector that was not flushed has, by
-//! chance, any of the contents that it was given since, or the one before; so what was written is torn and reordered as
-//! by a disk with a cache. From then on every request fails, and none waits, so that nothing of the kernel's hangs on it.
+//! chance, any of the contents that it was given since, or the one before, or some of both; so what was written is torn and
+//! reordered as by a disk with a cache. From then on every request fails, and none waits, so that nothing of the kernel's hangs on it.
 //!
 //! Never here: a request that is answered by another thread than the one that read it.
 
@@ -24,8 +24,11 @@ use crate::loads::Random;
 
 /// The name of the file.
 pub(super) const NAME: &str = "disk";
-/// What is kept or lost as one. ext4 counts on it that a block of its superblock is not torn.
+/// What is kept or lost as one, or torn at a multiple of this.
 const SECTOR: usize = 4096;
+const TORN: usize = 512;
+/// ext4 counts on it that this sector is not torn.
+const SUPERBLOCK: u64 = 0;
 /// What a flush takes.
 const FLUSH: Duration = Duration::from_millis(2);
 const FILE: INodeNo = INodeNo(2);
@@ -127,7 +130,16 @@ impl State {
             }
             let older = self.random.below(4) == 0;
             let which = if older { self.random.below(versions.len() as u64) as usize } else { versions.len() - 1 };
-            self.platter.sectors.insert(number, versions.swap_remove(which));
+            let mut sector = versions.swap_remove(which);
+            if number > SUPERBLOCK && self.random.below(4) == 0 {
+                // Its beginning was written, and what comes behind is as it was.
+                let from = self.random.below((SECTOR / TORN) as u64) as usize * TORN;
+                match self.platter.sectors.get(&number) {
+                    Some(before) => sector[from..].copy_from_slice(&before[from..]),
+                    None => sector[from..].fill(0),
+                }
+            }
+            self.platter.sectors.insert(number, sector);
         }
     }
 }
