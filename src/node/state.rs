@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use jaxfs_mount::{MountOptions, Owner};
-use jaxfs_sync::bucket::{DeviceKey, OwnerKey};
+use jaxfs_sync::bucket::{DeviceKey, OwnerKey, Role};
 use jaxfs_sync::link::BucketId;
 use jaxfs_sync::publish::Bucket;
 use uuid::Uuid;
@@ -229,6 +229,7 @@ impl State {
             }
         });
         let mut report = report.context("can not verify")?;
+        report.problems.extend(self.owner_key_trouble(&bucket));
         let problem_count = report.problems.len() as u64;
         report.problems.truncate(PROBLEMS);
         Ok(VerifiedReport {
@@ -241,6 +242,17 @@ impl State {
             problems: report.problems,
             problem_count,
         })
+    }
+
+    /// What is wrong with a bucket's owner key, which nothing else reads for a long time.
+    fn owner_key_trouble(&self, bucket: &Bucket) -> Option<String> {
+        let again = "`jaxfs key import` restores it from its recovery phrase";
+        match self.keys.owner(&self.buckets.owner_key(bucket.id())) {
+            Ok(Some(key)) if key.id() == bucket.owner() => None,
+            Ok(Some(_)) => Some(format!("owner.key is another bucket's: {again}")),
+            Ok(None) => (bucket.role() == Role::Owner).then(|| format!("owner.key is missing: {again}")),
+            Err(error) => Some(format!("{error:#}: {again}")),
+        }
     }
 
     fn create(&self, name: &str) -> Result<Arc<Bucket>> {
