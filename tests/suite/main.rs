@@ -22,6 +22,7 @@ mod metadata;
 mod mounting;
 mod pjdfstest;
 mod power;
+mod rot;
 mod secrecy;
 mod tools;
 mod twin;
@@ -106,6 +107,7 @@ fn main() -> ExitCode {
         ("mounting", mounting::CLAIMS),
         ("pjdfstest", pjdfstest::CLAIMS),
         ("power", power::CLAIMS),
+        ("rot", rot::CLAIMS),
         ("secrecy", secrecy::CLAIMS),
         ("tools", tools::CLAIMS),
         ("twin", twin::CLAIMS),
