@@ -15,6 +15,7 @@ use crate::world::{JAXFS, Said, World, run_within};
 crate::claims! {
     Mount: [
         a_flipped_bit_in_a_block_hurts_what_it_is_part_of,
+        a_flipped_bit_in_any_node_ends_no_listing_too_soon,
         a_flipped_bit_at_the_head_of_a_pack_is_said,
         a_pack_that_is_cut_or_gone_is_said,
         a_flipped_bit_in_the_index_shows_nothing_wrong,
@@ -26,7 +27,7 @@ crate::claims! {
 }
 
 /// No damage makes anything take longer.
-const HANG: Duration = Duration::from_secs(60);
+const HANG: Duration = Duration::from_secs(30);
 const SCRIPT: &str = include_str!("scripts/rot.py");
 
 /// A home, file by file.
@@ -54,12 +55,7 @@ fn home() -> &'static Home {
         let node = world.node().unwrap().as_raw_nonzero().to_string();
         rot(&world, "edit", &[&node]).ok();
         world.wait_for_crash();
-        let read = |path: PathBuf| {
-            let bytes = fs::read(&path).unwrap();
-            (path.strip_prefix(world.home()).unwrap().to_owned(), bytes)
-        };
-        let kept = |path: &PathBuf| path.parent() != Some(world.home()) || path.ends_with("device.key");
-        let files = world.home_files().into_iter().filter(kept).map(read).collect();
+        let files = files(&world);
         world.mount();
         rot(&world, "note", &[&after]).ok();
         Home { files, notes: [before, after].map(|path| fs::read_to_string(path).unwrap()) }
@@ -74,15 +70,16 @@ fn closed_home() -> &'static Home {
         world.mount();
         world.sync();
         world.unmount();
-        let files = world.home_files().into_iter();
-        let files = files.filter(|path| path.parent() != Some(world.home()) || path.ends_with("device.key"));
-        let files = files.map(|path| {
-            let bytes = fs::read(&path).unwrap();
-            (path.strip_prefix(world.home()).unwrap().to_owned(), bytes)
-        });
         let [_, after] = &home().notes;
-        Home { files: files.collect(), notes: [after.clone(), after.clone()] }
+        Home { files: files(&world), notes: [after.clone(), after.clone()] }
     })
+}
+
+/// What is kept of a home: keys and buckets.
+fn files(world: &World) -> Vec<(PathBuf, Vec<u8>)> {
+    let kept = |path: &PathBuf| path.parent() != Some(world.home()) || path.ends_with("device.key");
+    let read = |path: PathBuf| (path.strip_prefix(world.home()).unwrap().to_owned(), fs::read(&path).unwrap());
+    world.home_files().into_iter().filter(kept).map(read).collect()
 }
 
 /// Runs the script on the mount.
@@ -241,6 +238,29 @@ fn a_flipped_bit_in_a_block_hurts_what_it_is_part_of() {
         assert!(outcome.is_said(), "{what}");
     });
     println!("{hurt} paths could not be read, and were named");
+}
+
+fn a_flipped_bit_in_any_node_ends_no_listing_too_soon() {
+    let world = World::mounted();
+    world.sh("mkdir d e; echo x > d/a; ln d/a d/b; ln d/a e/c; echo y > e/a; ln -s a e/b");
+    world.sync();
+    let note = world.outside("note").to_str().unwrap().to_owned();
+    rot(&world, "note", &[&note]).ok();
+    let note = fs::read_to_string(note).unwrap();
+    world.unmount();
+    let home = Home { files: files(&world), notes: [note.clone(), note] };
+    let pack = file(&home, ".pack");
+    let mut hurt = 0;
+    for (at, length, _) in records(bytes_of(&home, &pack)) {
+        let what = format!("the block at {at}");
+        let outcome = damaged(&home, &what, |home| flip(&home.join(&pack), at + 37 + length / 2, 0));
+        assert!(!outcome.verified.status.success(), "{what}: {}", outcome.verified.out);
+        if outcome.refused.is_none() {
+            outcome.is_named();
+        }
+        hurt += outcome.hurt.len();
+    }
+    assert!(hurt > 2, "{hurt} paths were hurt");
 }
 
 fn a_flipped_bit_at_the_head_of_a_pack_is_said() {
