@@ -278,9 +278,9 @@ fn fills_up(make: fn() -> Small, name: &str, rounds: u64) {
 }
 
 fn what_was_promised_survives_a_tmpfs_that_fills_up() {
-    fills_up(|| Small::tmpfs(256), "a tmpfs", number("JAXFS_FULL_ROUNDS", 4));
+    fills_up(|| Small::tmpfs(256), "a tmpfs", number("JAXFS_FULL_ROUNDS", 2));
 }
 
 fn what_was_promised_survives_an_ext4_that_fills_up() {
-    fills_up(|| Small::ext4(256), "an ext4", number("JAXFS_FULL_ROUNDS", 4));
+    fills_up(|| Small::ext4(256), "an ext4", number("JAXFS_FULL_ROUNDS", 2));
 }
