@@ -48,7 +48,9 @@ fn start_log(default: &str) {
         .filter_map(|name| std::env::var(name).ok().filter(|asked| !asked.is_empty()));
     let filter = asked.map(quiet).find_map(|asked| EnvFilter::try_new(asked).ok());
     let filter = filter.unwrap_or_else(|| EnvFilter::new(quiet(default.to_owned())));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
+    // It would say on the standard error that it can not write there, and panic if it can not: a full disk must not end a node.
+    log.log_internal_errors(false).init();
 }
 
 /// A filter without fuser's log, which names every file that is looked up, and the directory that is mounted on.

@@ -101,17 +101,21 @@ fn start_node(home: &Home) -> Result<()> {
     let log = home.open_log()?;
     let log_start = log.metadata()?.len();
     let mut child = spawn(home, log)?;
-    let mut output = child.stdout.take().context("the node has no output")?;
+    let output = child.stdout.take().context("the node has no output")?;
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        let mut said = [0; READY.len()];
-        let _ = sender.send(output.read_exact(&mut said).is_ok_and(|()| said == READY.as_bytes()));
+        // That it listens, or why it does not; or nothing.
+        let mut said = String::new();
+        let _ = BufReader::new(output).take(ANSWER_BYTES as u64).read_line(&mut said);
+        let _ = sender.send(said);
     });
     match receiver.recv_timeout(START) {
-        Ok(true) => Ok(()),
-        Ok(false) => {
+        Ok(said) if said == READY => Ok(()),
+        Ok(said) => {
             let status = child.wait()?;
-            let said = home.last_log_line(log_start).unwrap_or_else(|| format!("it ended with {status}"));
+            let said = Some(said.trim_end().to_owned()).filter(|said| !said.is_empty());
+            let said = said.or_else(|| home.last_log_line(log_start));
+            let said = said.unwrap_or_else(|| format!("it ended with {status}"));
             bail!("{}", said.strip_prefix("jaxfs: ").unwrap_or(&said))
         }
         Err(_) => {

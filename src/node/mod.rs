@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::control::client::{Client, READY};
 use crate::control::server::Server;
 use crate::home::{Home, HomeLock};
+use crate::human::one_line;
 pub(crate) use state::State;
 
 /// How long another command may hold the home before a node gives up.
@@ -51,12 +52,12 @@ pub(crate) type First = Box<dyn FnOnce(&Arc<State>) -> Result<()> + Send>;
 
 /// Serves a home until there is no reason to, or a signal says so.
 pub(crate) fn run(home: &Home, kind: Kind, first: Option<First>) -> Result<()> {
-    home.ensure()?;
+    say_why_not(kind, home.ensure())?;
     if kind == Kind::Spawned {
         // Fails only where this is a session's leader already.
         let _ = rustix::process::setsid();
     }
-    let Some(lock) = take_lock(home)? else {
+    let Some(lock) = say_why_not(kind, take_lock(home))? else {
         if kind == Kind::Spawned {
             return say_ready(); // another one was quicker, and serves as well
         }
@@ -71,7 +72,7 @@ pub(crate) fn serve(home: &Home, kind: Kind, lock: HomeLock, first: Option<First
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("can not start the node")?;
     let result = runtime.block_on(async {
-        let server = Server::listen(home)?;
+        let server = say_why_not(kind, Server::listen(home))?;
         if kind == Kind::Spawned {
             say_ready()?;
         }
@@ -155,6 +156,17 @@ fn take_lock(home: &Home) -> Result<Option<HomeLock>> {
             Err(_) => thread::sleep(LOCK_STEP),
         }
     }
+}
+
+/// Tells who started this node why it does not listen: a full disk has no room for it in the log.
+fn say_why_not<T>(kind: Kind, result: Result<T>) -> Result<T> {
+    result.inspect_err(|error| {
+        if kind == Kind::Spawned {
+            let line = format!("{}\n", one_line(&format!("{error:#}")));
+            // Who does not listen any more finds it in the log.
+            let _ = std::io::stdout().write_all(line.as_bytes());
+        }
+    })
 }
 
 /// Tells who started this node that it listens, and closes that pipe.

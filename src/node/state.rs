@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use jaxfs_mount::{MountOptions, Owner};
-use jaxfs_sync::bucket::{DeviceKey, OwnerKey};
+use jaxfs_sync::bucket::{DeviceKey, OwnerKey, Role};
 use jaxfs_sync::limits::{COLLECTED_SHARE, COLLECTED_UNASKED};
 use jaxfs_sync::link::BucketId;
 use jaxfs_sync::publish::{Bucket, CollectProgress, Retention};
@@ -319,6 +319,7 @@ impl State {
         let bucket = self.open(id)?;
         let report = bucket.verify(&mut steps(events));
         let mut report = report.context("can not verify")?;
+        report.problems.extend(self.owner_key_trouble(&bucket));
         let problem_count = report.problems.len() as u64 + report.more;
         report.problems.truncate(PROBLEMS);
         Ok(VerifiedReport {
@@ -355,6 +356,17 @@ impl State {
                 bail!("the bucket is mounted at {at}: `jaxfs unmount {at}` first");
             }
             None => Ok(self.life.reserve(&self.buckets.dir(id), id, false)?),
+        }
+    }
+
+    /// What is wrong with a bucket's owner key, which nothing else reads for a long time.
+    fn owner_key_trouble(&self, bucket: &Bucket) -> Option<String> {
+        let again = "`jaxfs key import` restores it from its recovery phrase";
+        match self.keys.owner(&self.buckets.owner_key(bucket.id())) {
+            Ok(Some(key)) if key.id() == bucket.owner() => None,
+            Ok(Some(_)) => Some(format!("owner.key is another bucket's: {again}")),
+            Ok(None) => (bucket.role() == Role::Owner).then(|| format!("owner.key is missing: {again}")),
+            Err(error) => Some(format!("{error:#}: {again}")),
         }
     }
 

@@ -14,13 +14,17 @@ mod crash;
 mod errors;
 mod files;
 mod fsx;
+mod full;
 mod garbage;
 mod killed;
 mod large;
+mod loads;
 mod metadata;
 mod mounting;
 mod pjdfstest;
+mod power;
 mod repair;
+mod rot;
 mod secrecy;
 mod tools;
 mod twin;
@@ -40,6 +44,8 @@ pub(crate) enum Needs {
     Mount,
     /// A mount by root: other owners, device nodes.
     Root,
+    /// A mount by root, a loop device for its home, and no other test beside it.
+    Loop,
     /// A mount, and a program that not every machine has to have.
     Program(&'static str),
     /// A mount, and no other test beside it, since it counts what depends on time.
@@ -56,7 +62,7 @@ impl Needs {
         match self {
             Self::Fsx => Some("fsx"),
             Self::Pjdfstest => Some("pjdfstest"),
-            Self::Nothing | Self::Mount | Self::Root | Self::Program(_) | Self::MountAlone => None,
+            Self::Nothing | Self::Mount | Self::Root | Self::Loop | Self::Program(_) | Self::MountAlone => None,
         }
     }
 }
@@ -98,17 +104,21 @@ fn main() -> ExitCode {
         ("killed", killed::CLAIMS),
         ("fsx", fsx::CLAIMS),
         ("garbage", garbage::CLAIMS),
+        ("full", full::CLAIMS),
         ("large", large::CLAIMS),
         ("metadata", metadata::CLAIMS),
         ("mounting", mounting::CLAIMS),
         ("pjdfstest", pjdfstest::CLAIMS),
         ("repair", repair::CLAIMS),
+        ("power", power::CLAIMS),
+        ("rot", rot::CLAIMS),
         ("secrecy", secrecy::CLAIMS),
         ("tools", tools::CLAIMS),
         ("twin", twin::CLAIMS),
     ];
     let fuse = world::fuse_trouble();
     let root = rustix::process::geteuid().is_root();
+    let loops = world::loop_trouble();
     let must_have_tools = std::env::var_os("CI").is_some();
     let mut trials = Vec::new();
     for (module, claims) in modules {
@@ -116,7 +126,8 @@ fn main() -> ExitCode {
             let missing = match needs {
                 Needs::Nothing => None,
                 Needs::Program(program) if !world::is_installed(program) => Some(format!("{program} is not installed")),
-                Needs::Root | Needs::Pjdfstest if !root => Some("needs root".to_owned()),
+                Needs::Root | Needs::Loop | Needs::Pjdfstest if !root => Some("needs root".to_owned()),
+                Needs::Loop if loops.is_some() => loops.clone(),
                 _ => fuse.clone(),
             };
             let tool = needs.tool().filter(|tool| !must_have_tools && !world::is_installed(tool));
@@ -134,7 +145,7 @@ fn main() -> ExitCode {
 }
 
 fn run(needs: Needs, test: fn()) -> Result<(), Failed> {
-    if needs == Needs::MountAlone {
+    if matches!(needs, Needs::MountAlone | Needs::Loop) {
         let _alone = ALONE.write().unwrap_or_else(PoisonError::into_inner);
         test();
     } else {

@@ -118,6 +118,12 @@ pub(crate) fn fuse_trouble() -> Option<String> {
     (!said.status.success()).then(|| format!("no usable /dev/fuse ({})", said.err.trim()))
 }
 
+/// Why there are no loop devices here, if so.
+pub(crate) fn loop_trouble() -> Option<String> {
+    let control = File::options().read(true).write(true).open("/dev/loop-control");
+    control.is_err().then(|| "no usable /dev/loop-control".to_owned())
+}
+
 /// Whether there is a program of that name.
 pub(crate) fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -180,8 +186,13 @@ impl World {
         let disk = world.outside("disk");
         fs::create_dir(&disk).unwrap();
         world.sh(&format!("mount -t tmpfs -o size={size},mode=700 jaxfs-suite \"$OUT/disk\""));
-        std::os::unix::fs::symlink(&disk, &world.home).unwrap();
+        world.move_home_to(&disk);
         world
+    }
+
+    /// Has the home elsewhere, on a disk of its own; nothing is in it yet.
+    pub(crate) fn move_home_to(&self, place: &Path) {
+        std::os::unix::fs::symlink(place, &self.home).unwrap();
     }
 
     /// A mount by root in which other users may act, with more options.
@@ -332,9 +343,31 @@ impl World {
         let text = fs::read_to_string(self.home.join("node.lock")).ok()?;
         let pid = text.trim().parse::<i32>().ok()?;
         // The number may be another process's by now.
-        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        self.is_ours(pid).then(|| Pid::from_raw(pid))?
+    }
+
+    /// Whether a process was started for this home.
+    fn is_ours(&self, pid: i32) -> bool {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let ours = [b"JAXFS_HOME=", self.home.as_os_str().as_encoded_bytes()].concat();
-        environment.split(|&byte| byte == 0).any(|one| one == ours).then(|| Pid::from_raw(pid))?
+        environment.split(|&byte| byte == 0).any(|one| one == ours)
+    }
+
+    /// Kills every process of the program that was started for this home, whatever can be read there, and waits until they
+    /// are gone.
+    #[track_caller]
+    pub(crate) fn kill_everything(&self) {
+        let ours = || {
+            let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+            let all = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+            let is_jaxfs =
+                |pid: &i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == Path::new(JAXFS));
+            all.filter(is_jaxfs).filter(|pid| self.is_ours(*pid)).filter_map(Pid::from_raw).collect::<Vec<_>>()
+        };
+        for process in ours() {
+            let _ = kill_process(process, Signal::KILL);
+        }
+        wait_for("the processes of this home are gone", SOON, || ours().is_empty());
     }
 
     /// Kills the node as a crash does, and waits until it is gone.

@@ -21,7 +21,11 @@ use shown::Shown;
 
 /// What a directory handle remembers.
 #[derive(Debug, Default)]
-pub(crate) struct Listing(Shown);
+pub(crate) struct Listing {
+    shown: Shown,
+    /// A name was passed over, because what it leads to can not be read. Whoever comes to the end is told.
+    unreadable: bool,
+}
 
 impl Listing {
     /// Takes the listing up at an offset: behind which name.
@@ -32,7 +36,7 @@ impl Listing {
                 Ok(None)
             }
             1 | 2 => Ok(None),
-            _ => self.0.behind(offset).map(Some).ok_or(FsError::Invalid),
+            _ => self.shown.behind(offset).map(Some).ok_or(FsError::Invalid),
         }
     }
 }
@@ -87,32 +91,32 @@ impl Fs {
             }
         }
         let mut behind = listing.seek(offset)?;
-        let mut first = true;
+        // What was shown counts; who goes on behind it meets the error.
+        let mut empty = offset >= 2;
         loop {
             let page = match self.page(ino, behind.as_ref()) {
                 Ok(page) => page,
-                // What was shown counts; who goes on behind it meets the error.
-                Err(_) if !first => return Ok(()),
-                Err(error) => return Err(error),
+                Err(error) => return if empty { Err(error) } else { Ok(()) },
             };
-            first = false;
             if page.entries.is_empty() {
-                return Ok(());
+                return if empty && listing.unreadable { Err(FsError::Io) } else { Ok(()) };
             }
             for (name, found) in &page.entries {
-                let offset = listing.0.offset(name);
+                behind = Some(name.clone());
+                let offset = listing.shown.offset(name);
                 let listed = match attributes {
                     true => self.listed_with_stat(ino, &page.base, name, found, offset),
-                    false => self.listed(name, found, offset),
+                    false => Ok(self.listed(name, found, offset)),
                 };
-                let Some(listed) = listed else { continue };
+                listing.unreadable |= listed.is_err();
+                let Ok(Some(listed)) = listed else { continue };
+                empty = false;
                 if show(&listed) {
                     if attributes {
                         self.table.lock().forget(listed.ino, 1);
                     }
                     return Ok(());
                 }
-                behind = Some(name.clone());
             }
         }
     }
@@ -151,7 +155,7 @@ impl Fs {
     }
 
     /// What a listing with attributes shows of an entry, for which the kernel then holds a lookup more; `None` if it went
-    /// away meanwhile, or can not be read: that is no reason to show nothing of the directory.
+    /// away meanwhile. That one can not be read is no reason to show nothing of the directory.
     fn listed_with_stat(
         &self,
         parent: Ino,
@@ -159,12 +163,14 @@ impl Fs {
         name: &Name,
         found: &Found,
         offset: u64,
-    ) -> Option<Listed> {
+    ) -> Result<Option<Listed>, FsError> {
         let stat = match self.known(parent, base, name, found) {
             Some(stat) => Some(stat),
-            None => self.lookup(parent, name).ok().flatten(),
+            None => self.lookup(parent, name)?,
         };
-        stat.map(|stat| Listed { name: name.to_vec(), offset, ino: stat.ino, kind: stat.kind, stat: Some(stat) })
+        let listed =
+            |stat: Stat| Listed { name: name.to_vec(), offset, ino: stat.ino, kind: stat.kind, stat: Some(stat) };
+        Ok(stat.map(listed))
     }
 
     /// Describes an entry as it was found, if that still stands and nothing more has to be read for it.

@@ -55,6 +55,9 @@ impl Bucket {
         if !self.journaled()?.sound {
             report.problem("the journal: what was synced last is damaged".into());
         }
+        if !self.vault.store().ends_whole().unwrap_or(false) {
+            report.problem("the last file in packs/ is damaged at its end: the next version mends it".into());
+        }
         let newest = {
             let state = self.state.lock();
             state.checkpoint.unwrap_or_else(|| state.shown.entry())

@@ -79,6 +79,16 @@ struct Used {
     doubted: Option<usize>,
 }
 
+/// How a frame stands in its file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// Behind the one that it follows.
+    Next,
+    /// Behind something that is no frame: left over from an earlier use of the file, or cut off by damage. It was only appended
+    /// when all before it was safe, so one that is still needed tells of damage.
+    Beyond,
+}
+
 /// A frame as it is found.
 struct Found<'a> {
     number: u64,
@@ -95,7 +105,8 @@ impl Journal {
         for number in journal.files()? {
             let mut generation = None;
             state.next_file = state.next_file.max(number.saturating_add(1));
-            let end = journal.scan(number, &mut |found| {
+            // Those behind damage count as well: the next must not be taken for one of them.
+            let end = journal.scan(number, &mut |_, found| {
                 generation = generation.max(Some(found.generation));
                 state.next = state.next.max(found.number + 1);
             });
@@ -173,11 +184,13 @@ impl Journal {
         let _state = self.state.lock();
         let (mut frames, mut readable) = (Vec::new(), true);
         for number in self.files()? {
-            let scanned = self.scan(number, &mut |found| {
-                if found.generation >= generation {
+            let scanned = self.scan(number, &mut |order, found| match order {
+                _ if found.generation < generation => {}
+                Order::Next => {
                     let Found { generation, payload, .. } = found;
                     frames.push((found.number, Frame { generation, payload: payload.to_vec() }));
                 }
+                Order::Beyond => readable = false,
             });
             readable &= scanned.is_ok();
         }
@@ -208,8 +221,9 @@ impl Journal {
         Ok(numbers)
     }
 
-    /// Calls `visit` with every frame of a file, up to the first that is not one, and gives where that is.
-    fn scan(&self, number: u32, visit: &mut dyn FnMut(Found<'_>)) -> Result<usize, StoreError> {
+    /// Calls `visit` with every frame of a file, up to the first that is not one, and gives where that is. Then with those
+    /// that begin appends beyond it.
+    fn scan(&self, number: u32, visit: &mut dyn FnMut(Order, Found<'_>)) -> Result<usize, StoreError> {
         let path = self.path(number);
         let read = || {
             let file = self.disk.open(&path, Open::Read)?;
@@ -223,11 +237,17 @@ impl Journal {
             // Behind a frame comes the next of the same append, or another append.
             let next = [at, at.next_multiple_of(PAGE)];
             let frame = next.into_iter().find_map(|at| parse(&bytes, at, last).map(|frame| (at, frame)));
-            let Some((begins, (checksum, found))) = frame else { return Ok(at) };
+            let Some((begins, (checksum, found))) = frame else { break };
             at = begins + HEADER + found.payload.len();
             last = Some((checksum, found.number));
-            visit(found);
+            visit(Order::Next, found);
         }
+        for page in (at.next_multiple_of(PAGE)..bytes.len()).step_by(PAGE) {
+            if let Some((_, found)) = parse(&bytes, page, None) {
+                visit(Order::Beyond, found);
+            }
+        }
+        Ok(at)
     }
 
     /// What is appended may build on what was found at the start, so that has to be on the disk too: it is written again.

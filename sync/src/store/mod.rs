@@ -401,6 +401,18 @@ impl Store {
         self.journal.forget_before(generation);
     }
 
+    /// Whether the segments still say what the last commit left there, so that a lost index could be made again from them.
+    ///
+    /// # Errors
+    /// If the disk can not be read.
+    pub fn ends_whole(&self) -> Result<bool, StoreError> {
+        // Nothing is committed meanwhile.
+        let _still = self.commit.lock();
+        let end = self.index.end()?;
+        // One that was left has no end that is known.
+        Ok(end.segment == 0 || end.offset >= limits::SEGMENT_BYTES || self.reader.ends_commit(end)?)
+    }
+
     /// How much there is.
     pub fn stats(&self) -> Result<Stats, StoreError> {
         let pending = {

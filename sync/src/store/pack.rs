@@ -242,6 +242,28 @@ impl Reader {
         Ok(block)
     }
 
+    /// Whether a segment is filled up to there with records of which the last ends a commit, and is whole.
+    pub(super) fn ends_commit(&self, end: End) -> Result<bool, StoreError> {
+        let (file, mut offset, mut last) = (self.segment(end.segment)?, FILE_HEADER, None);
+        let read = |offset, to: &mut [u8]| match file.read(offset, to) {
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                Err(StoreError::io("read", &path(&self.dir, end.segment), error))
+            }
+            read => Ok(read.is_ok()),
+        };
+        while offset < end.offset {
+            let mut header = [0; RECORD_HEADER];
+            let here = read(offset, &mut header)?;
+            let Some((link, len)) = read_header(&header).filter(|_| here) else { return Ok(false) };
+            last = link.is_none().then_some((offset, header, len));
+            offset += RECORD_HEADER as u64 + u64::from(len);
+        }
+        let Some((offset, header, len)) = last.filter(|_| offset == end.offset) else { return Ok(false) };
+        let mut body = vec![0; len as usize];
+        let here = read(offset + RECORD_HEADER as u64, &mut body)?;
+        Ok(here && header[..32] == *blake3::hash(&body).as_bytes())
+    }
+
     /// The blocks of a segment, as its headers say, up to where one does not make sense.
     pub(super) fn records(&self, segment: u32) -> impl Iterator<Item = (Link, Place)> {
         let file = self.segment(segment).ok();

@@ -188,6 +188,29 @@ fn a_torn_append_is_written_over() {
 }
 
 #[test]
+fn a_journal_that_is_damaged_at_its_start_or_amid_is_known_to_be() {
+    let frame = |generation, byte| Frame { generation, payload: vec![byte; 100] };
+    for (append, kept) in [(0, 0), (1, 1)] {
+        let (dir, store) = new();
+        for byte in 0..3 {
+            assert!(store.journal(&[frame(5, byte)]).unwrap());
+        }
+        drop(store);
+        flip(&dir.path().join("b/journal/00000001.journal"), append * 4096 + 60);
+        let store = Store::open(&dir.path().join("b")).unwrap();
+        let (frames, all) = store.journaled(5).unwrap();
+        assert_eq!((frames.len(), all), (kept, false));
+        assert_eq!(store.last_journaled(), Some(5), "nothing new may be taken for what is lost");
+        // What is not needed any more does no harm, in a file that is used again either.
+        assert!(store.journaled(6).unwrap().1);
+        store.forget_journal(6);
+        assert!(store.journal(&[frame(6, 9)]).unwrap());
+        let store = reopened(&dir, store);
+        assert_eq!(store.journaled(6).unwrap(), (vec![frame(6, 9)], true));
+    }
+}
+
+#[test]
 fn a_second_opener_is_told_that_it_is_locked() {
     let (dir, store) = new();
     assert!(matches!(Store::open(&dir.path().join("b")), Err(StoreError::Locked(_))));
