@@ -190,8 +190,9 @@ impl Filesystem for Border {
     fn open(&self, req: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let (node, caller, truncate) = (ino(node), caller(req), flags.0 & libc::O_TRUNC != 0);
         let open = move |fs: &Fs, writing: Option<Writing>| {
+            let flags = file_flags(fs, writing.is_some());
             let result = fs.open(node, writing, truncate, caller);
-            answer!(reply, result, |handle| reply.opened(FileHandle(handle), file_flags(fs)));
+            answer!(reply, result, |handle| reply.opened(FileHandle(handle), flags));
         };
         if flags.0 & libc::O_ACCMODE == libc::O_RDONLY && !truncate {
             return open(&self.fs, None);
@@ -213,7 +214,7 @@ impl Filesystem for Border {
     ) {
         let result = self.fs.create(ino(parent), name.as_bytes(), mode, maker(req, umask));
         answer!(reply, result, |(stat, handle)| {
-            reply.created(&limits::TTL, &attr(&stat), GENERATION, FileHandle(handle), file_flags(&self.fs));
+            reply.created(&limits::TTL, &attr(&stat), GENERATION, FileHandle(handle), file_flags(&self.fs, true));
         });
     }
 
@@ -250,13 +251,19 @@ impl Filesystem for Border {
     ) {
         let drop_privileges = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let written = data.len() as u32;
+        // What comes from the page cache would be lost if it was refused, and nobody waits for the answer.
+        if !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE)
+            && let Err(error) = self.fs.news(fh.0)
+        {
+            return reply.error(error.errno());
+        }
         self.fs.write_then(fh.0, offset, data, drop_privileges, move |result| {
             answer!(reply, result, |()| reply.written(written));
         });
     }
 
     fn flush(&self, _req: &Request, _node: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
-        answer!(reply, self.fs.closing(fh.0), |()| reply.ok());
+        answer!(reply, self.fs.news(fh.0), |()| reply.ok());
     }
 
     fn release(
@@ -521,9 +528,9 @@ fn absent() -> FileAttr {
 }
 
 /// Nobody but this machine's kernel changes a file behind an open handle, so its pages stay. Nothing is to be done at `close`
-/// that `release` does not do, unless there may be something to tell.
-fn file_flags(fs: &Fs) -> FopenFlags {
-    if fs.is_failing() {
+/// that `release` does not do, unless there may be something to tell to who writes.
+fn file_flags(fs: &Fs, writing: bool) -> FopenFlags {
+    if writing && fs.is_failing() {
         FopenFlags::FOPEN_KEEP_CACHE
     } else {
         FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH

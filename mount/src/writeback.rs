@@ -111,12 +111,17 @@ impl Writeback {
 
     /// Whether the last run failed.
     pub(crate) fn is_failing(&self) -> bool {
-        self.failing.load(Ordering::Relaxed) > 0
+        self.failing() > 0
+    }
+
+    /// The number of the last run, if it failed; else 0.
+    pub(crate) fn failing(&self) -> u64 {
+        self.failing.load(Ordering::Relaxed)
     }
 
     /// What the last run failed with, if it did, told once for each failure to who keeps `heard`.
     pub(crate) fn news(&self, heard: &AtomicU64) -> Result<(), FsError> {
-        let failing = self.failing.load(Ordering::Relaxed);
+        let failing = self.failing();
         if failing <= heard.load(Ordering::Relaxed) || heard.fetch_max(failing, Ordering::Relaxed) >= failing {
             return Ok(());
         }

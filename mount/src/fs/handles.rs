@@ -15,7 +15,7 @@ use super::table::Ino;
 use super::{Caller, Fs};
 use crate::errno::FsError;
 use crate::limits;
-use crate::writeback::{Durability, Writeback};
+use crate::writeback::Durability;
 
 /// An open file.
 #[derive(Debug)]
@@ -28,14 +28,6 @@ pub(super) struct OpenFile {
     heard: AtomicU64,
     /// Held while it is open for writing.
     _writing: Option<Writing>,
-}
-
-impl OpenFile {
-    /// Says that what was written through it can not be stored at present: once for each attempt that failed. Nothing is
-    /// lost by that, and another attempt follows.
-    fn news(&self, writeback: &Writeback) -> Result<(), FsError> {
-        if self.written.load(Ordering::Relaxed) { writeback.news(&self.heard) } else { Ok(()) }
-    }
 }
 
 /// What a handle stands for.
@@ -92,7 +84,8 @@ impl Fs {
     }
 
     pub(super) fn add_file(&self, ino: Ino, file: Arc<File>, writing: Option<Writing>) -> u64 {
-        let open = OpenFile { ino, file, written: AtomicBool::new(false), heard: AtomicU64::new(0), _writing: writing };
+        let (written, heard) = (AtomicBool::new(false), AtomicU64::new(self.writeback.failing()));
+        let open = OpenFile { ino, file, written, heard, _writing: writing };
         self.handles.add(Open::File(Arc::new(open)))
     }
 
@@ -131,9 +124,14 @@ impl Fs {
         self.writeback.is_failing()
     }
 
-    /// Tells a handle at `close` what [`OpenFile::news`] tells it.
-    pub(crate) fn closing(&self, handle: u64) -> Result<(), FsError> {
-        self.file_handle(handle)?.news(&self.writeback)
+    /// Says to a handle that what was written through it can not be stored at present: once for each attempt that failed since
+    /// it was opened. Nothing is lost by that, and another attempt follows.
+    pub(crate) fn news(&self, handle: u64) -> Result<(), FsError> {
+        if !self.writeback.is_failing() {
+            return Ok(());
+        }
+        let open = self.file_handle(handle)?;
+        if open.written.load(Ordering::Relaxed) { self.writeback.news(&open.heard) } else { Ok(()) }
     }
 
     /// Ends a handle.
@@ -181,7 +179,6 @@ impl Fs {
     pub(crate) fn write(&self, handle: u64, offset: u64, data: &[u8], drop_privileges: bool) -> Result<(), FsError> {
         let _gate = self.enter()?;
         let open = self.file_handle(handle)?;
-        open.news(&self.writeback)?;
         self.check_disk(data.len() as u64)?;
         open.file.write(offset, data)?;
         self.modified(&open, drop_privileges);
@@ -242,7 +239,6 @@ impl Fs {
     ) -> Result<(), FsError> {
         let _gate = self.enter()?;
         let open = self.file_handle(handle)?;
-        open.news(&self.writeback)?;
         let end = offset.checked_add(len).ok_or(FsError::TooLarge)?;
         let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
         match mode & !libc::FALLOC_FL_KEEP_SIZE {
@@ -277,7 +273,6 @@ impl Fs {
     ) -> Result<u64, FsError> {
         let _gate = self.enter()?;
         let (source, target) = (self.file_handle(from.0)?, self.file_handle(to.0)?);
-        target.news(&self.writeback)?;
         // Until what is named by the source is named by the target.
         let using = self.using.read();
         let parts = source.file.parts(self.vault(), from.1, len)?;

@@ -179,11 +179,15 @@ fn each_handle_hears_once_of_each_failure_to_store_what_it_wrote() {
     assert_eq!(fs.publish(LONG), Some(Err(FsError::NoSpace)));
     assert!(fs.is_failing());
     // The next attempt follows some time later; what is asked here is asked before it.
-    assert_eq!(fs.write(writer, 0, b"behind", false), Err(FsError::NoSpace));
-    assert_eq!(fs.closing(other), Ok(()), "nothing was written through it");
+    assert_eq!(fs.news(writer), Err(FsError::NoSpace));
+    assert_eq!(fs.news(other), Ok(()), "nothing was written through it");
+    let later = fs.open(first.ino, None, false, ME).unwrap();
+    fs.write(later, 0, b"before", false).unwrap();
+    assert_eq!(fs.news(later), Ok(()), "it was opened when that was known");
+    fs.release(later);
     full.store(false, Ordering::Relaxed);
     fs.publish(LONG).unwrap().unwrap();
-    assert_eq!(fs.closing(writer), Ok(()), "all is stored");
+    assert_eq!(fs.news(writer), Ok(()), "all is stored");
     fs.write(writer, 0, b"behind", false).unwrap();
     assert_eq!(fs.read(writer, 0, 10).unwrap(), &b"behind"[..]);
     for (stat, handle) in [(first, writer), (second, other)] {
