@@ -82,7 +82,7 @@ impl Store {
             *collecting = Some(Collecting::default());
         }
         // Ends it if the index fails.
-        let mut collection = Collection { store: self, begun: End { segment: 0, offset: 0 } };
+        let mut collection = Collection { store: self, begun: End { segment: 0, offset: 0, state: 0 } };
         collection.begun = self.index.end()?;
         Ok(Some(collection))
     }

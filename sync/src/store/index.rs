@@ -38,7 +38,7 @@ const MANIFEST_NUMBERS: TableDefinition<'_, [u8; LINK_BYTES], u64> = TableDefini
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 /// Links of the manifests whose content was dropped -> nothing. Made when it is first needed.
 const DROPPED: TableDefinition<'_, [u8; LINK_BYTES], ()> = TableDefinition::new("dropped");
-/// The store's own: "version", "segment" and "end" (see [`End`]), and "commits", how many there were.
+/// The store's own: "version", "segment", "end" and "state" (see [`End`]), and "commits", how many there were.
 const STATE: TableDefinition<'_, &str, u64> = TableDefinition::new("state");
 
 /// How many manifests one read transaction gives.
@@ -126,14 +126,14 @@ impl Index {
 
     /// Up to where the segments were filled at the last commit.
     pub(super) fn end(&self) -> Result<End, StoreError> {
-        let (segment, offset) = self.read(|transaction| {
+        let (segment, offset, record) = self.read(|transaction| {
             let state = transaction.open_table(STATE)?;
             let value = |key| Ok::<_, redb::Error>(state.get(key)?.map_or(0, |value| value.value()));
-            Ok((value("segment")?, value("end")?))
+            Ok((value("segment")?, value("end")?, value("state")?))
         })?;
         let segment = u32::try_from(segment).ok().filter(|segment| *segment < u32::MAX);
         match segment {
-            Some(segment) if offset <= limits::SEGMENT_BYTES => Ok(End { segment, offset }),
+            Some(segment) if offset <= limits::SEGMENT_BYTES => Ok(End { segment, offset, state: record }),
             _ => Err(self.damaged("says that segments end where none can")),
         }
     }
@@ -284,6 +284,7 @@ impl Index {
             let mut state = transaction.open_table(STATE)?;
             state.insert("segment", u64::from(end.segment))?;
             state.insert("end", end.offset)?;
+            state.insert("state", end.state)?;
             let mut meta = transaction.open_table(META)?;
             for (key, value) in &commit.meta {
                 match value {

@@ -113,8 +113,8 @@ pub struct Store {
 struct Committing {
     /// Segments of which a sync failed: what was written to them since the sync before may be lost whatever a later sync says.
     failed: HashSet<u32>,
-    /// The named values as of the last commit.
-    state: State,
+    /// The named values as of the last commit; none if it is not known whether that was done.
+    state: Option<State>,
 }
 
 /// What a commit brings into the index: up to where the segments are filled, what of them is to be synced, and where blocks are.
@@ -168,15 +168,15 @@ impl Store {
     }
 
     fn start(settings: &Settings, packs: PathBuf, index: Index, lock: Arc<disk::File>) -> Result<Self, StoreError> {
-        let writer = Writer::open(settings, packs.clone(), index.end()?)?;
         let state = State { commits: index.commits(), meta: index.all_meta()? };
+        let writer = writer(settings, &packs, &index, &state)?;
         Ok(Self {
             journal: Journal::open(settings, packs.with_file_name("journal"))?,
             disk: settings.disk.clone(),
             reader: Reader::new(settings.disk.clone(), packs.clone()),
             packs,
             index,
-            commit: Mutex::new(Committing { failed: HashSet::new(), state }),
+            commit: Mutex::new(Committing { failed: HashSet::new(), state: Some(state) }),
             writer: Mutex::new(writer),
             pending: RwLock::default(),
             collecting: Mutex::default(),
@@ -254,7 +254,11 @@ impl Store {
         if let Some(link) = self.pending.read().lost.iter().next() {
             return Err(StoreError::damaged(format!("block {link} was lost before it was durable")));
         }
-        let next = state.next(self.index.commits() + 1, &commit.meta);
+        let last = match state.take() {
+            Some(last) => last,
+            None => State { commits: self.index.commits(), meta: self.index.all_meta()? },
+        };
+        let next = last.next(self.index.commits() + 1, &commit.meta);
         let (end, unsynced, closing) = self.close_pending(&next)?;
         if let Err(error) = unsynced.sync(&self.disk, &self.packs) {
             failed.extend(unsynced.segments.keys());
@@ -268,7 +272,7 @@ impl Store {
             Ok(()) => {
                 self.pending.write().closing = Arc::default();
                 self.commits.fetch_add(1, Ordering::AcqRel);
-                *state = next;
+                *state = Some(next);
             }
             // It is not known whether the index has them; they are durable, and go with the next commit.
             Err(_) => self.reopen_pending(&closing),
@@ -410,7 +414,7 @@ impl Store {
         let _still = self.commit.lock();
         let end = self.index.end()?;
         // One that was left has no end that is known.
-        Ok(end.segment == 0 || end.offset >= limits::SEGMENT_BYTES || self.reader.ends_commit(end)?)
+        Ok(end.state == 0 || self.reader.state(end).is_some())
     }
 
     /// How much there is.
@@ -439,6 +443,22 @@ impl Store {
             }
             blocks.into_iter().for_each(|(link, place)| visit(link, place.len));
         }
+    }
+}
+
+/// The end of the segments, where the index has it. What stands behind that is only dropped where the last commit itself says
+/// that the index is right: it may be the one that is damaged.
+fn writer(settings: &Settings, packs: &Path, index: &Index, state: &State) -> Result<Writer, StoreError> {
+    let end = index.end()?;
+    let left = Reader::new(settings.disk.clone(), packs.to_path_buf()).state(end);
+    if left.as_ref().is_some_and(|left| left.meta != state.meta || left.commits > state.commits) {
+        return Err(StoreError::damaged("the index differs from what the last commit left in packs/"));
+    }
+    // A commit that was not done when the process died, or of which the index does not know any more.
+    if left.is_some() && !rebuild::has_later(&settings.disk, packs, end, state.commits)? {
+        Writer::open(settings, packs.to_path_buf(), end)
+    } else {
+        Writer::open_behind(settings, packs.to_path_buf())
     }
 }
 

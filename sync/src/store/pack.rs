@@ -10,6 +10,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 
 use super::disk::{Disk, File, Open};
+use super::state::State;
 use super::{Settings, StoreError, VERSION};
 use crate::limits;
 use crate::link::{Codec, Link};
@@ -41,6 +42,8 @@ pub(super) struct Place {
 pub(super) struct End {
     pub(super) segment: u32,
     pub(super) offset: u64,
+    /// Where the record of the state that ends there begins; 0 if none does.
+    pub(super) state: u64,
 }
 
 /// What was written since the last sync.
@@ -95,6 +98,12 @@ impl Digests {
 }
 
 impl Writer {
+    /// Goes on behind everything that is there, and drops nothing of it.
+    pub(super) fn open_behind(settings: &Settings, dir: PathBuf) -> Result<Self, StoreError> {
+        let last = lens(&settings.disk, &dir)?.into_iter().map(|(number, _)| number).max();
+        Self::open(settings, dir, End { segment: last.unwrap_or(0), offset: limits::SEGMENT_BYTES, state: 0 })
+    }
+
     /// Goes on at `end`, and drops what was written behind it and never committed.
     pub(super) fn open(settings: &Settings, dir: PathBuf, end: End) -> Result<Self, StoreError> {
         let Settings { disk, segment_bytes, .. } = settings.clone();
@@ -152,9 +161,11 @@ impl Writer {
     pub(super) fn append_state(&mut self, state: &[u8]) -> Result<(), StoreError> {
         let body = [&self.uncommitted.encode(), state].concat();
         if body.len() > limits::BLOCK_BYTES {
+            self.end.state = 0;
             return Ok(());
         }
-        self.append_record(header(blake3::hash(&body).as_bytes(), STATE, body.len() as u32), &body)?;
+        let place = self.append_record(header(blake3::hash(&body).as_bytes(), STATE, body.len() as u32), &body)?;
+        self.end.state = place.offset.into();
         self.uncommitted = Digests::default();
         Ok(())
     }
@@ -162,7 +173,7 @@ impl Writer {
     fn append_record(&mut self, header: [u8; RECORD_HEADER], bytes: &[u8]) -> Result<Place, StoreError> {
         let record = [&header, bytes].concat();
         let file = self.segment_for(record.len() as u64)?;
-        let End { segment, offset } = self.end;
+        let End { segment, offset, .. } = self.end;
         if let Err(source) = file.write(offset, &record) {
             // Only tidy: whatever stands behind the end is written over.
             let _ = file.set_len(offset);
@@ -202,7 +213,7 @@ impl Writer {
         let file =
             self.disk.open(&path, Open::Anew).and_then(|file| file.write(0, &file_header()).map(|()| Arc::new(file)));
         let file = file.map_err(|source| StoreError::io("begin", &path, source))?;
-        self.end = End { segment: number, offset: FILE_HEADER };
+        self.end = End { segment: number, offset: FILE_HEADER, state: 0 };
         self.current = Some(file.clone());
         self.unsynced.new_names = true;
         self.unsynced.segments.insert(number, file.clone());
@@ -242,26 +253,17 @@ impl Reader {
         Ok(block)
     }
 
-    /// Whether a segment is filled up to there with records of which the last ends a commit, and is whole.
-    pub(super) fn ends_commit(&self, end: End) -> Result<bool, StoreError> {
-        let (file, mut offset, mut last) = (self.segment(end.segment)?, FILE_HEADER, None);
-        let read = |offset, to: &mut [u8]| match file.read(offset, to) {
-            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
-                Err(StoreError::io("read", &path(&self.dir, end.segment), error))
-            }
-            read => Ok(read.is_ok()),
-        };
-        while offset < end.offset {
-            let mut header = [0; RECORD_HEADER];
-            let here = read(offset, &mut header)?;
-            let Some((link, len)) = read_header(&header).filter(|_| here) else { return Ok(false) };
-            last = link.is_none().then_some((offset, header, len));
-            offset += RECORD_HEADER as u64 + u64::from(len);
-        }
-        let Some((offset, header, len)) = last.filter(|_| offset == end.offset) else { return Ok(false) };
+    /// The state that a commit left there; none if there is none, or it is damaged.
+    pub(super) fn state(&self, end: End) -> Option<State> {
+        let mut header = [0; RECORD_HEADER];
+        let file = self.segment(end.segment).ok().filter(|_| end.state > 0)?;
+        file.read(end.state, &mut header).ok()?;
+        let (link, len) = read_header(&header)?;
+        let ends = end.state + RECORD_HEADER as u64 + u64::from(len);
         let mut body = vec![0; len as usize];
-        let here = read(offset + RECORD_HEADER as u64, &mut body)?;
-        Ok(here && header[..32] == *blake3::hash(&body).as_bytes())
+        file.read(end.state + RECORD_HEADER as u64, &mut body).ok()?;
+        let whole = link.is_none() && ends == end.offset && header[..32] == *blake3::hash(&body).as_bytes();
+        State::decode(body.get(40..).filter(|_| whole)?)
     }
 
     /// The blocks of a segment, as its headers say, up to where one does not make sense.

@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 
 use super::backend::Doubt;
-use super::disk::{File, Open};
+use super::disk::{Disk, File, Open};
 use super::index::Index;
 use super::pack::{self, Digests, End, FILE_HEADER, Place, RECORD_HEADER, STATE};
 use super::state::State;
@@ -124,7 +124,7 @@ impl Found {
         let mut numbers: Vec<_> = files.iter().filter_map(|(name, _)| pack::number(name)).collect();
         numbers.sort_unstable();
         // What stands there is not written behind: what a crash left may be there.
-        self.end = numbers.last().map(|last| End { segment: *last, offset: limits::SEGMENT_BYTES });
+        self.end = numbers.last().map(|last| End { segment: *last, offset: limits::SEGMENT_BYTES, state: 0 });
         let (mut blocks, mut before) = (Vec::new(), 0);
         for segment in numbers {
             let path = pack::path(packs, segment);
@@ -187,7 +187,7 @@ impl Found {
     }
 
     fn commit(&self, index: &Index, blocks: &[(Link, Place)], commit: Commit) -> Result<(), StoreError> {
-        let end = self.end.unwrap_or(End { segment: 0, offset: 0 });
+        let end = self.end.unwrap_or(End { segment: 0, offset: 0, state: 0 });
         index.commit(end, blocks.iter().map(|(link, place)| (link, place)), &commit)
     }
 
@@ -237,6 +237,27 @@ impl Found {
         index.note_dropped(&Vec::from_iter(std::mem::take(&mut self.dropped)))?;
         index.restore(self.state.commits, &self.state.meta)
     }
+}
+
+/// Whether a later commit than the one of this number stands behind an end, whole. O(bytes there).
+pub(super) fn has_later(disk: &Disk, packs: &Path, end: End, commits: u64) -> Result<bool, StoreError> {
+    let mut segments = pack::lens(disk, packs)?;
+    segments.retain(|(number, _)| *number >= end.segment);
+    for (number, _) in segments {
+        let path = pack::path(packs, number);
+        let Ok(file) = disk.open(&path, Open::Read) else { continue };
+        let mut records = Records::new(&file).map_err(|source| StoreError::io("read", &path, source))?;
+        if number == end.segment {
+            records.at = end.offset.min(records.len);
+        }
+        while let Some(record) = records.next().map_err(|source| StoreError::io("read", &path, source))? {
+            let state = record.body.get(40..).filter(|_| record.link().is_none()).and_then(State::decode);
+            if state.is_some_and(|state| state.commits > commits) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// A whole record.

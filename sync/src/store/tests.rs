@@ -539,3 +539,37 @@ fn a_damaged_block_stays_where_it_is_and_its_segment_with_it() {
     assert!(store.get(&link).unwrap().unwrap() != bytes, "it is still there, and damaged");
     assert_eq!(here(&store, 1..2), 1);
 }
+
+#[test]
+fn an_index_of_an_earlier_commit_costs_nothing_that_a_later_one_left() {
+    let (dir, store) = new();
+    let (path, earlier) = (dir.path().join("b/db.redb"), dir.path().join("earlier"));
+    let commit =
+        |store: &Store, value| store.commit(Commit { meta: vec![("x", Some(vec![value]))], ..Commit::default() });
+    put(&store, 0..10);
+    commit(&store, 1).unwrap();
+    drop(store);
+    std::fs::copy(&path, &earlier).unwrap();
+    let store = Store::open(&dir.path().join("b")).unwrap();
+    put(&store, 10..20);
+    commit(&store, 2).unwrap();
+    drop(store);
+    std::fs::copy(&earlier, &path).unwrap();
+    let store = Store::open(&dir.path().join("b")).unwrap();
+    assert_eq!((store.meta("x").unwrap(), here(&store, 0..20)), (Some(vec![1]), 10));
+    drop(store);
+    rebuild(&Settings::default(), &dir.path().join("b"), &|_, _| None, &mut |_, _| {}).unwrap();
+    let store = Store::open(&dir.path().join("b")).unwrap();
+    assert_eq!((store.meta("x").unwrap(), here(&store, 0..20)), (Some(vec![2]), 20));
+}
+
+#[test]
+fn an_index_that_says_something_else_than_the_last_commit_is_damaged() {
+    let (dir, store) = new();
+    put(&store, 0..10);
+    store.commit(Commit { meta: vec![("x", Some(vec![1]))], ..Commit::default() }).unwrap();
+    store.index.restore(0, &[("x".to_owned(), vec![3])].into()).unwrap();
+    drop(store);
+    let opened = Store::open(&dir.path().join("b"));
+    assert!(matches!(opened, Err(StoreError::Damaged { .. })), "its named values are others");
+}
