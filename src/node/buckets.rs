@@ -11,8 +11,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use jaxfs_sync::bucket::DeviceKey;
 use jaxfs_sync::limits::LABEL_BYTES;
 use jaxfs_sync::link::BucketId;
-use jaxfs_sync::publish::{Bucket, NewBucket, UNFINISHED as NEW};
-use jaxfs_sync::store::Rebuilt;
+use jaxfs_sync::publish::{Bucket, NewBucket, Repaired, UNFINISHED as NEW};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -119,7 +118,7 @@ impl Buckets {
     }
 
     /// Makes the index of a bucket anew. Refused while a command uses it.
-    pub(super) fn repair(&self, id: BucketId, progress: &mut dyn FnMut(u64, u64)) -> Result<Rebuilt> {
+    pub(super) fn repair(&self, id: BucketId, progress: &mut dyn FnMut(u64, u64)) -> Result<Repaired> {
         let place = self.place(id);
         let mut place = place.lock();
         close(id, &mut place)?;

@@ -13,8 +13,8 @@ use jaxfs_mount::{MountOptions, Owner};
 use jaxfs_sync::bucket::{DeviceKey, OwnerKey, Role};
 use jaxfs_sync::limits::{COLLECTED_SHARE, COLLECTED_UNASKED};
 use jaxfs_sync::link::BucketId;
-use jaxfs_sync::publish::{Bucket, CollectProgress, Retention};
-use jaxfs_sync::store::{Rebuilt, Sweeping};
+use jaxfs_sync::publish::{Bucket, CollectProgress, Repaired, Retention};
+use jaxfs_sync::store::Sweeping;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -320,6 +320,7 @@ impl State {
         let report = bucket.verify(&mut steps(events));
         let mut report = report.context("can not verify")?;
         report.problems.extend(self.owner_key_trouble(&bucket));
+        report.problems.extend(repaired.iter().flat_map(|repaired| repaired.lost.clone()));
         let problem_count = report.problems.len() as u64 + report.more;
         report.problems.truncate(PROBLEMS);
         Ok(VerifiedReport {
@@ -331,15 +332,15 @@ impl State {
             manifests: report.manifests,
             problems: report.problems,
             problem_count,
-            repaired: repaired.map(|found| RepairedReport {
-                blocks: found.blocks,
-                manifests: found.manifests,
-                lost_bytes: found.lost_bytes,
+            repaired: repaired.map(|Repaired { index, .. }| RepairedReport {
+                blocks: index.blocks,
+                manifests: index.manifests,
+                lost_bytes: index.lost_bytes,
             }),
         })
     }
 
-    fn repair(&self, id: BucketId, events: Events<'_>) -> Result<Rebuilt> {
+    fn repair(&self, id: BucketId, events: Events<'_>) -> Result<Repaired> {
         let _reservation = self.reserve_unmounted(id)?;
         let mut steps = steps(events);
         self.buckets.repair(id, &mut |done, all| {

@@ -27,6 +27,7 @@ pub use create::{NewBucket, UNFINISHED};
 pub use error::BucketError;
 pub use gc::{CollectProgress, CollectReport, Held, Holds};
 pub use journal::Journaled;
+pub use repair::Repaired;
 pub use report::{BucketStatus, LogEntry};
 pub use retention::Retention;
 pub use transaction::Transaction;
@@ -98,6 +99,10 @@ impl Bucket {
         let access = list.open(&device)?;
         let keyring = access.keyring().ok_or(BucketError::Mirror)?;
         let checkpoint = stored_checkpoint(&store)?;
+        // What is lost is not passed over in silence: a repair does that, and says so.
+        if !store.contains(&checkpoint.unwrap_or_else(|| shown.entry()).link)? {
+            return Err(BucketError::Missing("the root of the newest version"));
+        }
         Ok(Self {
             dir: dir.to_path_buf(),
             device,
@@ -211,32 +216,19 @@ fn load_chain(
     let (mut records, dropped) = (Vec::with_capacity(manifests.len()), store.dropped()?);
     for manifest in manifests {
         let mut record = Record::stored(manifest);
-        // What this device published it had in full, and what it dropped too.
+        // What this device published it had in full, and the newest of it is looked for below.
         record.complete =
-            record.author == device || dropped.contains(&record.link) || store.contains(&manifest.claims().entry)?;
+            !dropped.contains(&record.link) && (record.author == device || store.contains(&manifest.claims().entry)?);
         records.push(record);
     }
-    loop {
-        let chain = Chain::load(genesis, lists.values().cloned(), records.clone(), None)?;
-        let at = chain.shown().and_then(|shown| records.iter().position(|record| record.link == shown));
-        let Some(at) = at else { return Ok(chain) };
-        if store.contains(&manifests[at].claims().entry)? {
-            return Ok(chain);
-        }
-        tracing::error!(manifest = %records[at].link, "its root is lost, so that one before it is shown");
-        records[at].complete = false;
-    }
+    Ok(Chain::load(genesis, lists.values().cloned(), records, None)?)
 }
 
 /// The version that is durable and not published, if there is one.
 fn stored_checkpoint(store: &Store) -> Result<Option<BlockRef>, BucketError> {
     let Some(bytes) = store.meta(CHECKPOINT)? else { return Ok(None) };
     let at = decode_ref(&bytes).ok_or(BucketError::Missing("the version that was synced last"))?;
-    let is_here = store.contains(&at.link)?;
-    if !is_here {
-        tracing::error!("the root of the version that was synced last is lost, so that the head is shown");
-    }
-    Ok(is_here.then_some(at))
+    Ok(Some(at))
 }
 
 fn now() -> Timestamp {
