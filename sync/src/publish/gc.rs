@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 
 use super::journal::GENERATION;
 use super::retention::Candidate;
-use super::{Bucket, BucketError, Retention, now};
+use super::{Bucket, BucketError, Retention, now, stored_checkpoint};
 use crate::bucket::{Manifest, SignedManifest};
 use crate::chain::Record;
 use crate::crypto::block::NodeBlock;
@@ -191,13 +191,15 @@ impl Bucket {
         // What the journal begins with does not change meanwhile.
         let _nothing_is_published = self.publishing.lock();
         let journal = self.journaled_blocks()?;
+        // One whose commit failed may be stored nonetheless.
+        let stored = stored_checkpoint(self.vault.store())?;
         let state = self.state.lock();
         let attempted = state.attempted.as_ref().map(|manifest| manifest.claims().entry());
         Ok(Roots {
             held,
             journal,
             shown: state.shown.clone(),
-            newest: state.checkpoint.into_iter().chain(attempted).collect(),
+            newest: state.checkpoint.into_iter().chain(stored).chain(attempted).collect(),
             leaves: state.chain.leaves().chain(state.chain.tips()).chain([state.chain.head()]).collect(),
             records: state.chain.records().collect(),
             canonical: state

@@ -205,7 +205,13 @@ impl Collection<'_> {
             now.going.extend(batch.iter().map(|(link, _)| *link));
             kept
         };
-        let removed = if batch.is_empty() { Ok(()) } else { self.store.index.remove(batch) };
+        let removed = if batch.is_empty() {
+            Ok(())
+        } else {
+            // The numbers of commits are those of their records in the segments.
+            let _no_commit = self.store.commit.lock();
+            self.store.index.remove(batch)
+        };
         if let Some(now) = &mut *self.store.collecting.lock() {
             now.going.clear();
         }

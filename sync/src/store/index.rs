@@ -324,20 +324,21 @@ impl Index {
         if self.opened.read().read_only {
             self.renew()?;
         }
-        let number = self.reported.load(Ordering::Acquire) + 1;
+        let mut number = 0;
         let written = {
             let opened = self.opened.read();
             let db = opened.db.as_ref().ok_or_else(|| self.closed())?;
             guard(&self.path, || {
                 // Not redb's quick repair, which makes each commit slower: see the README.
                 let transaction = db.begin_write()?;
+                number = self.reported.load(Ordering::Acquire).saturating_add(1);
                 transaction.open_table(STATE)?.insert("commits", number)?;
                 write(&transaction)?;
                 Ok(transaction.commit()?)
             })
         };
         if written.is_ok() {
-            self.reported.store(number, Ordering::Release);
+            self.reported.fetch_max(number, Ordering::AcqRel);
         } else {
             self.broken.store(true, Ordering::Release);
             // At once, so that a reader does not have to.

@@ -258,7 +258,7 @@ impl Store {
             Some(last) => last,
             None => State { commits: self.index.commits(), meta: self.index.all_meta()? },
         };
-        let next = last.next(self.index.commits() + 1, &commit.meta);
+        let next = last.next(self.index.commits().saturating_add(1), &commit.meta);
         let (end, unsynced, closing) = self.close_pending(&next)?;
         if let Err(error) = unsynced.sync(&self.disk, &self.packs) {
             failed.extend(unsynced.segments.keys());
@@ -346,6 +346,7 @@ impl Store {
 
     /// Notes, durably, that the content of versions is dropped, before it is.
     pub fn note_dropped(&self, manifests: &[Link]) -> Result<(), StoreError> {
+        let _no_commit = self.commit.lock();
         if manifests.is_empty() { Ok(()) } else { self.index.note_dropped(manifests) }
     }
 
@@ -454,8 +455,15 @@ fn writer(settings: &Settings, packs: &Path, index: &Index, state: &State) -> Re
     if left.as_ref().is_some_and(|left| left.meta != state.meta || left.commits > state.commits) {
         return Err(StoreError::damaged("the index differs from what the last commit left in packs/"));
     }
-    // A commit that was not done when the process died, or of which the index does not know any more.
-    if left.is_some() && !rebuild::has_later(&settings.disk, packs, end, state.commits)? {
+    let has_later = || {
+        // What can not be read may be one.
+        let found = rebuild::has_later(&settings.disk, packs, end, state.commits).unwrap_or(true);
+        if found {
+            tracing::warn!("a commit was not done when the process died, or the index does not know of it any more");
+        }
+        found
+    };
+    if left.is_some() && !has_later() {
         Writer::open(settings, packs.to_path_buf(), end)
     } else {
         Writer::open_behind(settings, packs.to_path_buf())

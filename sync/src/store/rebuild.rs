@@ -13,7 +13,7 @@ use std::path::Path;
 use super::backend::Doubt;
 use super::disk::{Disk, File, Open};
 use super::index::Index;
-use super::pack::{self, Digests, End, FILE_HEADER, Place, RECORD_HEADER, STATE};
+use super::pack::{self, Digests, End, FILE_HEADER, Place, RECORD_HEADER, Reader, STATE};
 use super::state::State;
 use super::{Commit, Settings, StoreError, doubt, lock};
 use crate::limits;
@@ -59,7 +59,7 @@ pub fn rebuild(
     let mut found = Found::default();
     found.scan(settings, &dir.join("packs"), &index, height, progress)?;
     match Index::open(disk, path.clone(), doubt(&lock, dir)?) {
-        Ok(old) => found.take_from(&old, height),
+        Ok(old) => found.take_from(&old, &Reader::new(disk.clone(), dir.join("packs")), height),
         Err(error) => tracing::warn!(%error, "nothing is taken from the old index"),
     }
     found.finish(settings, &dir.join("packs"), &index)?;
@@ -191,10 +191,12 @@ impl Found {
         index.commit(end, blocks.iter().map(|(link, place)| (link, place)), &commit)
     }
 
-    /// Takes what the old index still says.
-    fn take_from(&mut self, old: &Index, height: &dyn Fn(&Link, &[u8]) -> Option<u64>) {
+    /// Takes what the old index still says. Its named values count only where the record that has them too is lost.
+    fn take_from(&mut self, old: &Index, reader: &Reader, height: &dyn Fn(&Link, &[u8]) -> Option<u64>) {
+        let is_vouched_for = old.end().is_ok_and(|end| reader.state(end).is_some());
         if let Ok(meta) = old.all_meta()
             && old.commits() > self.state.commits
+            && !is_vouched_for
         {
             self.state = State { commits: old.commits(), meta };
         }
@@ -219,7 +221,7 @@ impl Found {
 
     /// Brings manifests, each behind the one before it, and the named values into the index.
     fn finish(&mut self, settings: &Settings, packs: &Path, index: &Index) -> Result<(), StoreError> {
-        let reader = pack::Reader::new(settings.disk.clone(), packs.to_path_buf());
+        let reader = Reader::new(settings.disk.clone(), packs.to_path_buf());
         let mut manifests = Vec::new();
         for ((_, link), manifest) in std::mem::take(&mut self.manifests) {
             let bytes = match manifest {
@@ -371,5 +373,7 @@ fn parse(header: &[u8; RECORD_HEADER]) -> Option<([u8; 32], u8, usize)> {
     let (codec, len) = rest.split_first()?;
     let known = [u64::from(STATE), Codec::Raw.code(), Codec::DagCbor.code()].contains(&u64::from(*codec));
     let len = u32::from_le_bytes(len.try_into().ok()?) as usize;
-    (known && len <= limits::BLOCK_BYTES).then_some((*digest, *codec, len))
+    // A state has its checksums and a number; and what is all zeros is none.
+    let fits = len <= limits::BLOCK_BYTES && (*codec != STATE || len >= 48);
+    (known && fits).then_some((*digest, *codec, len))
 }

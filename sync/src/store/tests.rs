@@ -572,4 +572,30 @@ fn an_index_that_says_something_else_than_the_last_commit_is_damaged() {
     drop(store);
     let opened = Store::open(&dir.path().join("b"));
     assert!(matches!(opened, Err(StoreError::Damaged { .. })), "its named values are others");
+    rebuild(&Settings::default(), &dir.path().join("b"), &|_, _| None, &mut |_, _| {}).unwrap();
+    let store = Store::open(&dir.path().join("b")).unwrap();
+    assert_eq!((store.meta("x").unwrap(), here(&store, 0..10)), (Some(vec![1]), 10));
+}
+
+#[test]
+fn a_store_opens_whatever_was_collected_between_its_commits() {
+    let (dir, mut store) = new();
+    for round in 0..6_u32 {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for seed in 0..40 {
+                    put_again(&store, round * 100 + seed..round * 100 + seed + 1);
+                    store.commit(Commit { meta: vec![("x", Some(vec![seed as u8]))], ..Commit::default() }).unwrap();
+                }
+            });
+            scope.spawn(|| {
+                for _ in 0..10 {
+                    let collection = store.begin_collection().unwrap().unwrap();
+                    collection.sweep(&|_| false, &mut |_| {}, &|| false).unwrap();
+                }
+            });
+        });
+        store = reopened(&dir, store);
+        assert_eq!(store.meta("x").unwrap(), Some(vec![39]));
+    }
 }
