@@ -261,7 +261,7 @@ fn a_home_takes_no_more_space_than_it_may() {
     world.sync();
     let said = world.try_sh("head -c 60M /dev/urandom > more");
     assert!(said.err.contains("Disk quota exceeded"), "{}{}", said.out, said.err);
-    world.sh("cmp first \"$OUT/first\"; df . > /dev/null; rm large more; ls");
+    world.sh("cmp first \"$OUT/first\"; df . > /dev/null; rm -f large more; ls");
     world.sync();
     let taken: u64 = world.sh("du -s --block-size=1M \"$JAXFS_HOME\" | cut -f1").trim().parse().unwrap();
     assert!(taken <= 64, "{taken} MiB are taken");
