@@ -22,7 +22,7 @@ pub(super) const FILE_HEADER: u64 = 16;
 /// Digest, codec, length (u32, little endian).
 pub(super) const RECORD_HEADER: usize = 37;
 /// What stands for the codec of a record that is the store's own.
-pub(super) const STATE: u8 = 0;
+const STATE: u8 = 0;
 /// Segments kept open for reading.
 const OPEN_SEGMENTS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
@@ -262,8 +262,8 @@ impl Reader {
         let ends = end.state + RECORD_HEADER as u64 + u64::from(len);
         let mut body = vec![0; len as usize];
         file.read(end.state + RECORD_HEADER as u64, &mut body).ok()?;
-        let whole = link.is_none() && ends == end.offset && header[..32] == *blake3::hash(&body).as_bytes();
-        State::decode(body.get(40..).filter(|_| whole)?)
+        let whole = link.is_none() && ends == end.offset && is_whole(&header, &body);
+        whole.then(|| read_state(&body)).flatten().map(|(_, state)| state)
     }
 
     /// The blocks of a segment, as its headers say, up to where one does not make sense.
@@ -338,7 +338,7 @@ fn header(digest: &[u8; 32], codec: u8, len: u32) -> [u8; RECORD_HEADER] {
 }
 
 /// The block that a header stands before, if it is none of the store's own records, and the length of the record's body.
-fn read_header(header: &[u8; RECORD_HEADER]) -> Option<(Option<Link>, u32)> {
+pub(super) fn read_header(header: &[u8; RECORD_HEADER]) -> Option<(Option<Link>, u32)> {
     let (digest, rest) = header.split_first_chunk::<32>()?;
     let (codec, len) = rest.split_first()?;
     let len = u32::from_le_bytes(len.try_into().ok()?);
@@ -346,7 +346,20 @@ fn read_header(header: &[u8; RECORD_HEADER]) -> Option<(Option<Link>, u32)> {
         STATE => None,
         codec => Some(Link::from_parts(Codec::of(u64::from(codec))?, *digest)),
     };
-    (len as usize <= limits::BLOCK_BYTES).then_some((link, len))
+    // A state has its checksums and a number; and what is all zeros is none.
+    let fits = len as usize <= limits::BLOCK_BYTES && (link.is_some() || len >= 48);
+    fits.then_some((link, len))
+}
+
+/// Whether a record's body is what its header says.
+pub(super) fn is_whole(header: &[u8; RECORD_HEADER], body: &[u8]) -> bool {
+    header[..32] == *blake3::hash(body).as_bytes()
+}
+
+/// What a commit ends with: its blocks, as [`Digests::encode`] gives them, and the state after it.
+pub(super) fn read_state(body: &[u8]) -> Option<(&[u8; 40], State)> {
+    let (blocks, state) = body.split_first_chunk()?;
+    Some((blocks, State::decode(state)?))
 }
 
 /// Bytes that a block takes, with its header.
@@ -363,7 +376,7 @@ fn file_name(number: u32) -> String {
 }
 
 /// The number of a segment, by its name.
-pub(super) fn number(name: &str) -> Option<u32> {
+fn number(name: &str) -> Option<u32> {
     let number = name.strip_suffix(".pack")?.parse().ok()?;
     (file_name(number) == name).then_some(number)
 }

@@ -13,11 +13,11 @@ use std::path::Path;
 use super::backend::Doubt;
 use super::disk::{Disk, File, Open};
 use super::index::Index;
-use super::pack::{self, Digests, End, FILE_HEADER, Place, RECORD_HEADER, Reader, STATE};
+use super::pack::{self, Digests, End, FILE_HEADER, Place, RECORD_HEADER, Reader};
 use super::state::State;
 use super::{Commit, Settings, StoreError, doubt, lock};
 use crate::limits;
-use crate::link::{Codec, Link};
+use crate::link::Link;
 
 /// The file in which an index is made before it takes the place of the old one.
 const UNFINISHED: &str = "db.rebuilt";
@@ -119,9 +119,9 @@ impl Found {
         height: &dyn Fn(&Link, &[u8]) -> Option<u64>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), StoreError> {
-        let files = settings.disk.list(packs).map_err(|source| StoreError::io("list", packs, source))?;
-        let all = files.iter().map(|(_, len)| len).sum();
-        let mut numbers: Vec<_> = files.iter().filter_map(|(name, _)| pack::number(name)).collect();
+        let lens = pack::lens(&settings.disk, packs)?;
+        let all = lens.iter().map(|(_, len)| len).sum();
+        let mut numbers: Vec<_> = lens.iter().map(|(number, _)| *number).collect();
         numbers.sort_unstable();
         // What stands there is not written behind: what a crash left may be there.
         self.end = numbers.last().map(|last| End { segment: *last, offset: limits::SEGMENT_BYTES, state: 0 });
@@ -144,7 +144,7 @@ impl Found {
                 let record = records.next().map_err(|source| StoreError::io("read", &path, source))?;
                 progress(before + records.at, all);
                 let Some(record) = record else { break };
-                let Some(link) = record.link() else {
+                let Some(link) = record.link else {
                     self.end_commit(&record.body);
                     continue;
                 };
@@ -166,8 +166,7 @@ impl Found {
     }
 
     fn end_commit(&mut self, body: &[u8]) {
-        let Some((blocks, state)) = body.split_first_chunk() else { return };
-        let Some(state) = State::decode(state) else { return };
+        let Some((blocks, state)) = pack::read_state(body) else { return };
         let tail = std::mem::take(&mut self.tail);
         if let Some((manifests, state)) = self.broken.take() {
             self.accept(manifests, state);
@@ -253,8 +252,8 @@ pub(super) fn has_later(disk: &Disk, packs: &Path, end: End, commits: u64) -> Re
             records.at = end.offset.min(records.len);
         }
         while let Some(record) = records.next().map_err(|source| StoreError::io("read", &path, source))? {
-            let state = record.body.get(40..).filter(|_| record.link().is_none()).and_then(State::decode);
-            if state.is_some_and(|state| state.commits > commits) {
+            let ended = if record.link.is_none() { pack::read_state(&record.body) } else { None };
+            if ended.is_some_and(|(_, state)| state.commits > commits) {
                 return Ok(true);
             }
         }
@@ -265,17 +264,9 @@ pub(super) fn has_later(disk: &Disk, packs: &Path, end: End, commits: u64) -> Re
 /// A whole record.
 struct Record {
     offset: u64,
-    digest: [u8; 32],
-    codec: u8,
-    body: Vec<u8>,
-}
-
-impl Record {
     /// What it is called; none if it is the store's own.
-    fn link(&self) -> Option<Link> {
-        let codec = [Codec::Raw, Codec::DagCbor].into_iter().find(|codec| codec.code() == u64::from(self.codec))?;
-        Some(Link::from_parts(codec, self.digest))
-    }
+    link: Option<Link>,
+    body: Vec<u8>,
 }
 
 /// The whole records of a segment, one after the other.
@@ -316,15 +307,14 @@ impl<'a> Records<'a> {
     }
 
     fn record_of(&self, offset: u64, header: &[u8; RECORD_HEADER]) -> io::Result<Option<Record>> {
-        let Some((digest, codec, len)) = parse(header) else { return Ok(None) };
+        let Some((link, len)) = pack::read_header(header) else { return Ok(None) };
         let from = offset + RECORD_HEADER as u64;
-        if !self.has(from, len) {
+        if !self.has(from, len as usize) {
             return Ok(None);
         }
-        let mut body = vec![0; len];
+        let mut body = vec![0; len as usize];
         self.file.read(from, &mut body)?;
-        let whole = *blake3::hash(&body).as_bytes() == digest;
-        Ok(whole.then_some(Record { offset, digest, codec, body }))
+        Ok(pack::is_whole(header, &body).then_some(Record { offset, link, body }))
     }
 
     /// The next record behind what is none.
@@ -341,7 +331,7 @@ impl<'a> Records<'a> {
             let len = WINDOW.min((self.len - at) as usize);
             self.file.read(at, &mut window[..len])?;
             for (header, offset) in window[..len].windows(RECORD_HEADER).zip(at..) {
-                let header = header.first_chunk().filter(|header| parse(header).is_some());
+                let header = header.first_chunk().filter(|header| pack::read_header(header).is_some());
                 if let Some(header) = header
                     && let Some(record) = self.record_of(offset, header)?
                 {
@@ -359,21 +349,10 @@ impl<'a> Records<'a> {
             return Ok(None);
         }
         self.file.read(offset, &mut header)?;
-        Ok(parse(&header).map(|(_, _, len)| offset + (RECORD_HEADER + len) as u64))
+        Ok(pack::read_header(&header).map(|(_, len)| offset + RECORD_HEADER as u64 + u64::from(len)))
     }
 
     const fn has(&self, offset: u64, len: usize) -> bool {
         offset.saturating_add(len as u64) <= self.len
     }
-}
-
-/// The digest, codec and length in a header that may be one.
-fn parse(header: &[u8; RECORD_HEADER]) -> Option<([u8; 32], u8, usize)> {
-    let (digest, rest) = header.split_first_chunk::<32>()?;
-    let (codec, len) = rest.split_first()?;
-    let known = [u64::from(STATE), Codec::Raw.code(), Codec::DagCbor.code()].contains(&u64::from(*codec));
-    let len = u32::from_le_bytes(len.try_into().ok()?) as usize;
-    // A state has its checksums and a number; and what is all zeros is none.
-    let fits = len <= limits::BLOCK_BYTES && (*codec != STATE || len >= 48);
-    (known && fits).then_some((*digest, *codec, len))
 }

@@ -3,6 +3,7 @@
 use std::os::unix::fs::FileExt;
 
 use super::*;
+use crate::link::Codec;
 use crate::store::Store;
 use crate::store::disk::Disk;
 use crate::store::disk::simulated::{Fault, Simulation};
