@@ -90,6 +90,8 @@ impl Limiter {
 
     /// Those whose turn it is: one of each author who has an allowance again.
     fn due(&mut self, now: Timestamp) -> Vec<Offered> {
+        let full_at: Vec<_> = self.full_at.keys().map(|author| (*author, self.full_at(now, author))).collect();
+        self.full_at.extend(full_at);
         let rested = |author: &DeviceId| has_allowance(now, self.full_at(now, author));
         let authors: Vec<_> = self.deferred.keys().copied().filter(rested).collect();
         let mut due = Vec::new();
@@ -124,8 +126,8 @@ impl Limiter {
         *self.archived.entry(author).or_default() += 1;
     }
 
-    fn archive_is_full(&self, author: &DeviceId) -> bool {
-        self.archived.get(author).is_some_and(|count| *count >= ARCHIVED_PER_AUTHOR)
+    pub(super) fn archived(&self, author: &DeviceId) -> usize {
+        self.archived.get(author).copied().unwrap_or(0)
     }
 }
 
@@ -142,7 +144,7 @@ impl Chain {
         }
         let wins = *key > self.dag.key(self.head);
         let has_room = if self.would_be_stale(key) {
-            !self.limiter.archive_is_full(&author)
+            self.limiter.archived(&author) < ARCHIVED_PER_AUTHOR
         } else {
             wins || self.tips.contains(&self.dag.key(valid.parent)) || self.tips.of_author(&author) < TIPS_PER_AUTHOR
         };

@@ -1,10 +1,15 @@
 //! Stories about chains. A [`Peer`] is a chain and a clock.
 #![allow(clippy::unwrap_used)]
 
+mod disputes;
 mod finality;
 mod forks;
+mod limits;
 mod load;
 mod order;
+mod peers;
+mod pins;
+mod reapply;
 mod validity;
 
 use super::*;
@@ -30,6 +35,10 @@ impl Peer {
     fn take(&mut self, manifest: &VerifiedManifest, source: Source) -> Vec<Output> {
         self.now += 1;
         let input = Input::Manifest { manifest: Arc::new(manifest.clone()), source };
+        self.chain.handle(Timestamp(self.now), input)
+    }
+
+    fn handle(&mut self, input: Input) -> Vec<Output> {
         self.chain.handle(Timestamp(self.now), input)
     }
 
