@@ -14,7 +14,7 @@ use crate::human::{one_line, utc};
 const ALL: usize = 60;
 /// Pixels between two that follow each other, and between two lanes.
 const STEP: usize = 46;
-const LANE: usize = 64;
+const LANE: usize = 76;
 const LEFT: usize = 60;
 const TOP: usize = 96;
 const RADIUS: usize = 9;

@@ -353,7 +353,6 @@ impl Chain {
         out.push(Output::Admitted(manifest));
         if source == Source::Own {
             self.move_pin(valid.parent, at, out);
-            out.push(Output::Announce(link));
         }
         self.tips.remove(&self.dag, valid.parent);
         if key >= self.oldest_tip() {
@@ -363,6 +362,9 @@ impl Chain {
             self.adopt(at, out);
         }
         self.watch_fork(now, out);
+        if source == Source::Own {
+            out.push(Output::Announce(link));
+        }
     }
 
     /// Makes `to` the head.
