@@ -63,6 +63,9 @@ pub enum BucketError {
     /// Its content was dropped, or has not come yet.
     #[error("the content of version {} is not on this machine", .0.short())]
     NoContent(Link),
+    /// A peer sent something else than was asked for.
+    #[error("block {0} is not what its link names")]
+    WrongBlock(Link),
     /// A name that no bucket or device can have.
     #[error(transparent)]
     Label(#[from] LabelError),

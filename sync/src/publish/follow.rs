@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Bucket, BucketError, State, now};
+use super::{BASE, Bucket, BucketError, State, journal, now};
 use crate::bucket::{Manifest, SignedManifest, VerifiedManifest};
 use crate::chain::{Ballot, Input, OnFork, OnHardFork, OnReorganisation, Output, Pin, Policy, Refusal, Saved, Source};
 use crate::link::Link;
@@ -10,6 +10,9 @@ use crate::store::{Commit, Store};
 
 /// The store's name for what the chain knows besides its manifests.
 pub(super) const SAVED: &str = "chain";
+
+/// Who is told what follows from a manifest of this device's, once that is stored. It must not wait, nor call the bucket.
+pub type Watcher = Box<dyn Fn(&[Output]) + Send + Sync>;
 
 /// What has happened to a bucket's chain since the bucket was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,7 +132,7 @@ impl Bucket {
             self.state.lock().chain.handle(now(), back);
             return Err(error);
         }
-        self.follow(outputs)
+        self.follow(&outputs)
     }
 
     fn save(&self, saved: &Saved) -> Result<(), BucketError> {
@@ -139,45 +142,83 @@ impl Bucket {
         Ok(())
     }
 
-    /// Takes into the chain a manifest of this device's that is stored.
+    /// Takes into the chain a manifest of this device's that is stored, and was made on what is shown.
     pub(super) fn follow_own(&self, manifest: VerifiedManifest) -> Result<(), BucketError> {
-        let link = manifest.link();
-        let mut outputs = {
+        let (link, shown) = (manifest.link(), Manifest::clone(&manifest));
+        let input = Input::Manifest { manifest: Arc::new(manifest), source: Source::Own };
+        let outputs = {
             let mut state = self.state.lock();
-            state.chain.handle(now(), Input::Manifest { manifest: Arc::new(manifest), source: Source::Own })
+            let mut outputs = state.chain.handle(now(), input);
+            outputs.extend(state.chain.handle(now(), Input::Complete(link)));
+            outputs
         };
-        outputs.extend(self.state.lock().chain.handle(now(), Input::Complete(link)));
-        self.follow(outputs)?;
-        let saved = Some(self.state.lock()).filter(|state| state.chain.saved() != state.saved);
-        if let Some(saved) = saved.map(|state| state.chain.saved()) {
-            // It is found out again from the manifests, but for the time since when.
-            self.save(&saved)
-                .unwrap_or_else(|error| tracing::warn!(%error, "the state of the chain is yet to be saved"));
+        let rejected = outputs.iter().find_map(|output| match output {
+            Output::Rejected { why, .. } => Some(why.clone()),
+            _ => None,
+        });
+        if let Some(why) = rejected {
+            return Err(why.into());
         }
-        Ok(())
-    }
-
-    /// Does what a chain says, in order.
-    fn follow(&self, outputs: Vec<Output>) -> Result<(), BucketError> {
-        for output in outputs {
-            let shown = match &output {
-                Output::Shown { to, .. } => Some((*to, self.manifest_of(to)?)),
-                _ => None,
-            };
+        {
             let mut state = self.state.lock();
-            state.counters.count(&output);
-            tell(&output, &state);
-            if let Some((link, manifest)) = shown {
-                (state.shown, state.shown_link) = (manifest, link);
-            }
-            if let Output::Rejected { why, .. } = output {
-                return Err(why.into());
-            }
+            (state.shown, state.shown_link) = (shown, link);
+        }
+        self.follow(&outputs)?;
+        self.save_chain();
+        if let Some(watcher) = &*self.watcher.lock() {
+            watcher(&outputs);
         }
         Ok(())
     }
 
-    fn manifest_of(&self, link: &Link) -> Result<Manifest, BucketError> {
+    /// Remembers what the chain knows besides its manifests, if that has changed. It is found out again from the
+    /// manifests, but for the time since when.
+    pub(super) fn save_chain(&self) {
+        let saved = {
+            let state = self.state.lock();
+            Some(state.chain.saved()).filter(|saved| *saved != state.saved)
+        };
+        if let Some(Err(error)) = saved.map(|saved| self.save(&saved)) {
+            tracing::warn!(%error, "the state of the chain is yet to be saved");
+        }
+    }
+
+    /// Tells and counts what a chain says, and shows what it shows.
+    pub(super) fn follow(&self, outputs: &[Output]) -> Result<(), BucketError> {
+        let mut state = self.state.lock();
+        for output in outputs {
+            state.counters.count(output);
+            tell(output, &state);
+        }
+        drop(state);
+        self.show()
+    }
+
+    /// Shows what the chain shows, unless something is mounted, or not published yet: that goes on with the version that it
+    /// was made on.
+    pub(super) fn show(&self) -> Result<(), BucketError> {
+        let to = {
+            let state = self.state.lock();
+            state.chain.shown().filter(|shown| *shown != state.shown_link)
+        };
+        let Some(to) = to.filter(|_| !self.is_held()) else { return Ok(()) };
+        if self.has_checkpoint() || journal::is_used(self.vault.store())? {
+            return Ok(());
+        }
+        let manifest = self.manifest_of(&to)?;
+        let meta = vec![(BASE, Some(to.to_bytes().to_vec()))];
+        self.vault.store().commit(Commit { manifests: Vec::new(), meta })?;
+        let mut state = self.state.lock();
+        (state.shown, state.shown_link) = (manifest, to);
+        Ok(())
+    }
+
+    /// Has somebody told of what this device publishes from now on.
+    pub fn watch(&self, watcher: Watcher) {
+        *self.watcher.lock() = Some(watcher);
+    }
+
+    pub(super) fn manifest_of(&self, link: &Link) -> Result<Manifest, BucketError> {
         let bytes = self.vault.store().manifest(link)?.ok_or(BucketError::UnknownVersion(*link))?;
         Ok(SignedManifest::decode(&bytes)?.claims().clone())
     }

@@ -8,6 +8,7 @@
 //! says. Manifests and member lists are kept always.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use super::journal::GENERATION;
@@ -112,12 +113,29 @@ impl Bucket {
     /// # Errors
     /// Those of `make`.
     pub fn attach<T: Holds + 'static, E>(&self, make: impl FnOnce() -> Result<Arc<T>, E>) -> Result<Arc<T>, E> {
+        // What came since the last one.
+        self.show().unwrap_or_else(|error| tracing::warn!(%error, "an older version is shown"));
         let mut holders = self.holders.lock();
         holders.retain(|holder| holder.strong_count() > 0);
-        let made = make()?;
-        let weak: Weak<T> = Arc::downgrade(&made);
-        holders.push(weak);
-        Ok(made)
+        // From before it looks at the version that is shown, so that no other one is meanwhile.
+        self.attaching.fetch_add(1, Ordering::AcqRel);
+        let made = make();
+        if let Ok(made) = &made {
+            let weak: Weak<T> = Arc::downgrade(made);
+            let weak: Weak<dyn Holds> = weak;
+            holders.push(weak.clone());
+            let mut mounted = self.mounted.lock();
+            mounted.retain(|holder| holder.strong_count() > 0);
+            mounted.push(weak);
+        }
+        self.attaching.fetch_sub(1, Ordering::AcqRel);
+        made
+    }
+
+    /// Whether anybody holds blocks: whether it is mounted.
+    pub(super) fn is_held(&self) -> bool {
+        let is_there = |holder: &Weak<dyn Holds>| holder.strong_count() > 0;
+        self.attaching.load(Ordering::Acquire) > 0 || self.mounted.lock().iter().any(is_there)
     }
 
     /// Which versions this machine keeps the content of.

@@ -2,7 +2,7 @@
 
 use super::{Bucket, BucketError};
 use crate::limits;
-use crate::store::Frame;
+use crate::store::{Frame, Store};
 use crate::tree::{Change, JournalEntry};
 
 /// The store's name for the first generation of changes that the newest durable version does not hold.
@@ -45,9 +45,7 @@ impl Bucket {
     /// If it can not be read. What is damaged in it ends it; that is no error, and is logged.
     pub fn journaled(&self) -> Result<Journaled, BucketError> {
         let store = self.vault.store();
-        let generation = store.meta(GENERATION)?.map(|bytes| bytes.try_into().map(u64::from_le_bytes));
-        let generation =
-            generation.transpose().map_err(|_| BucketError::Missing("the place of the journal"))?.unwrap_or(0);
+        let generation = first_generation(store)?;
         let next_generation = store.last_journaled().map_or(generation, |last| last.max(generation)).saturating_add(1);
         let (frames, all) = store.journaled(generation)?;
         let used = !all || !frames.is_empty();
@@ -72,6 +70,17 @@ impl Bucket {
         }
         Ok(Journaled { generation, next_generation, used, sound, changes })
     }
+}
+
+/// Whether the journal has anything that the newest durable version does not hold.
+pub(super) fn is_used(store: &Store) -> Result<bool, BucketError> {
+    let first = first_generation(store)?;
+    Ok(store.last_journaled().is_some_and(|last| last >= first))
+}
+
+fn first_generation(store: &Store) -> Result<u64, BucketError> {
+    let Some(bytes) = store.meta(GENERATION)? else { return Ok(0) };
+    bytes.try_into().map(u64::from_le_bytes).map_err(|_| BucketError::Missing("the place of the journal"))
 }
 
 /// Cuts changes into entries of one generation and a bounded size.

@@ -11,6 +11,7 @@ mod error;
 mod follow;
 mod gc;
 mod journal;
+mod receive;
 mod repair;
 mod report;
 mod retention;
@@ -19,6 +20,7 @@ mod verify;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -26,10 +28,11 @@ use parking_lot::{Mutex, RwLock};
 
 pub use create::{NewBucket, UNFINISHED};
 pub use error::BucketError;
-pub use follow::Counters;
 use follow::stored_chain_state;
+pub use follow::{Counters, Watcher};
 pub use gc::{CollectProgress, CollectReport, Held, Holds};
 pub use journal::Journaled;
+pub use receive::{Item, nodes_below};
 pub use repair::Repaired;
 pub use report::{BucketStatus, LogEntry};
 pub use retention::Retention;
@@ -49,6 +52,9 @@ use crate::tree::{Superblock, Vault};
 /// The store's name for the checkpoint: a version that is durable and not published.
 const CHECKPOINT: &str = "checkpoint";
 
+/// The store's name for the version that the checkpoint and the journal were made on.
+const BASE: &str = "base";
+
 /// An open bucket. Shared between threads.
 pub struct Bucket {
     dir: PathBuf,
@@ -63,6 +69,12 @@ pub struct Bucket {
     /// Who holds blocks. Before `publishing`.
     holders: Mutex<Vec<Weak<dyn Holds>>>,
     state: Mutex<State>,
+    /// Who is being made a holder.
+    attaching: AtomicUsize,
+    /// Each holder too. Taken alone, after any other.
+    mounted: Mutex<Vec<Weak<dyn Holds>>>,
+    /// Taken alone.
+    watcher: Mutex<Option<Watcher>>,
 }
 
 struct State {
@@ -74,6 +86,8 @@ struct State {
     /// A manifest whose commit failed: it is what the next attempt at the same version stores, since the store may have it.
     attempted: Option<SignedManifest>,
     lists: BTreeMap<Link, MemberList>,
+    /// Manifests that are in the chain, and that the disk did not take yet.
+    unstored: Vec<(Link, Vec<u8>)>,
     /// What was last stored of the chain besides its manifests.
     saved: Saved,
     counters: Counters,
@@ -95,13 +109,13 @@ impl Bucket {
     pub fn open_with(settings: &Settings, dir: &Path, device: Arc<DeviceKey>) -> Result<Self, BucketError> {
         let store = Arc::new(Store::open_with(settings, dir)?);
         let Loaded { genesis, chain, lists } = load_chain(&store, device.id())?;
-        let shown_link = chain.shown().ok_or(BucketError::Missing("the newest version"))?;
+        let checkpoint = stored_checkpoint(&store)?;
+        let shown_link = shown_first(&store, &chain, checkpoint.is_some())?;
         let shown = store.manifest(&shown_link)?.ok_or(BucketError::Missing("the newest manifest"))?;
         let shown = SignedManifest::decode(&shown)?.claims().clone();
         let list = lists.get(&shown.share.members).ok_or(BucketError::Missing("the member list"))?;
         let access = list.open(&device)?;
         let keyring = access.keyring().ok_or(BucketError::Mirror)?;
-        let checkpoint = stored_checkpoint(&store)?;
         // What is lost is not passed over in silence: a repair does that, and says so.
         if !store.contains(&checkpoint.unwrap_or_else(|| shown.entry()).link)? {
             return Err(BucketError::Missing("the root of the newest version"));
@@ -122,9 +136,13 @@ impl Bucket {
                 shown_link,
                 checkpoint,
                 attempted: None,
+                unstored: Vec::new(),
                 lists,
                 counters: Counters::default(),
             }),
+            attaching: AtomicUsize::new(0),
+            mounted: Mutex::default(),
+            watcher: Mutex::default(),
         })
     }
 
@@ -244,6 +262,15 @@ fn stored_checkpoint(store: &Store) -> Result<Option<BlockRef>, BucketError> {
     let Some(bytes) = store.meta(CHECKPOINT)? else { return Ok(None) };
     let at = decode_ref(&bytes).ok_or(BucketError::Missing("the version that was synced last"))?;
     Ok(Some(at))
+}
+
+/// What to show: what the chain shows; but where something was made on another version and is not published, that one.
+fn shown_first(store: &Store, chain: &Chain, has_checkpoint: bool) -> Result<Link, BucketError> {
+    let shown = chain.shown().ok_or(BucketError::Missing("the newest version"))?;
+    let base = store.meta(BASE)?.and_then(|bytes| Link::from_bytes(&bytes).ok());
+    let base = base.filter(|base| *base != shown && chain.contains(base));
+    let is_needed = has_checkpoint || journal::is_used(store)?;
+    Ok(base.filter(|_| is_needed).unwrap_or(shown))
 }
 
 fn now() -> Timestamp {

@@ -2,7 +2,7 @@
 
 use super::follow::{SAVED, moved_pin};
 use super::journal::GENERATION;
-use super::{Bucket, BucketError, CHECKPOINT, encode_ref, now};
+use super::{BASE, Bucket, BucketError, CHECKPOINT, encode_ref, now};
 use crate::bucket::{Height, ManifestDraft, Place, Rejected, SignedManifest};
 use crate::link::{BlockRef, Link};
 use crate::store::Commit;
@@ -56,6 +56,7 @@ impl Transaction<'_> {
         self.check_base()?;
         self.bucket.may_publish()?;
         self.settle_attempt()?;
+        self.bucket.store_rest()?;
         let Some(manifest) = self.manifest()? else { return self.forget_checkpoint() };
         // As a block too, so that the segments alone say what versions there are.
         self.bucket.vault.store().put(&manifest.link(), manifest.bytes())?;
@@ -67,6 +68,8 @@ impl Transaction<'_> {
     fn commit(&self, manifest: Option<&SignedManifest>, checkpoint: Option<Vec<u8>>) -> Result<(), BucketError> {
         let generation = self.generation.to_le_bytes().to_vec();
         let mut meta = vec![(CHECKPOINT, checkpoint), (GENERATION, Some(generation))];
+        let base = manifest.map_or(self.base, SignedManifest::link);
+        meta.push((BASE, Some(base.to_bytes().to_vec())));
         let moved = manifest.and_then(|to| moved_pin(&self.bucket.state.lock(), &self.base, to.link()));
         if let Some(saved) = moved {
             meta.push((SAVED, Some(saved)));

@@ -1,0 +1,203 @@
+//! What comes from other members: manifests, member lists, blocks. All of it is checked before it is stored, and stored before
+//! anything follows from it.
+
+use std::collections::BTreeSet;
+
+use super::{Bucket, BucketError, now};
+use crate::bucket::{DeviceId, MemberList, Role, SignedManifest, SignedMemberList, Timestamp};
+use crate::chain::{History, HistoryRequest, Input, Missing, Output, Source};
+use crate::crypto::block::NodeBlock;
+use crate::link::{Codec, Link};
+use crate::store::Commit;
+
+/// Something that a peer is sent in answer to a question for history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// The bytes of a member list.
+    Members(Vec<u8>),
+    /// The bytes of a signed manifest.
+    Manifest(Vec<u8>),
+}
+
+impl Item {
+    /// What a chain makes of it, if it is what it says; signatures are checked here.
+    ///
+    /// # Errors
+    /// If it is not: whoever sent it lies.
+    pub fn believed(&self, bucket: &Bucket, source: Source) -> Result<Input, BucketError> {
+        match self {
+            Self::Members(bytes) => {
+                let list = SignedMemberList::decode(bytes).and_then(|list| list.verify(bucket.id(), bucket.owner()));
+                let link = Link::of(Codec::DagCbor, bytes);
+                Ok(Input::Members(Box::new(list.map_err(|why| BucketError::Members { link, why })?)))
+            }
+            Self::Manifest(bytes) => {
+                let manifest = SignedManifest::decode(bytes)?.verify()?.into();
+                Ok(Input::Manifest { manifest, source })
+            }
+        }
+    }
+}
+
+impl Bucket {
+    /// Takes in what happened on the network. What is admitted of it is durable when this returns. Gives what follows, in
+    /// order.
+    ///
+    /// # Errors
+    /// If it can not be stored. It is kept in memory, and stored with the next that is.
+    pub fn receive(&self, inputs: Vec<Input>) -> Result<Vec<Output>, BucketError> {
+        let _one_at_a_time = self.publishing.lock();
+        let mut outputs = Vec::new();
+        for input in inputs {
+            if let Input::Members(list) = &input {
+                self.vault.store().put(&list.link(), list.bytes())?;
+                self.state.lock().lists.insert(list.link(), (**list).clone());
+            }
+            outputs.extend(self.state.lock().chain.handle(now(), input));
+        }
+        let admitted = outputs.iter().filter_map(|output| match output {
+            Output::Admitted(manifest) => Some((manifest.link(), manifest.bytes().to_vec())),
+            _ => None,
+        });
+        self.state.lock().unstored.extend(admitted);
+        self.store_rest()?;
+        self.follow(&outputs)?;
+        self.save_chain();
+        Ok(outputs)
+    }
+
+    /// Stores manifests that are in the chain and not on disk, parents first.
+    pub(super) fn store_rest(&self) -> Result<(), BucketError> {
+        let manifests = self.state.lock().unstored.clone();
+        if manifests.is_empty() {
+            return Ok(());
+        }
+        let store = self.vault.store();
+        for (link, bytes) in &manifests {
+            store.put(link, bytes)?;
+        }
+        let count = manifests.len();
+        store.commit(Commit { manifests, meta: Vec::new() })?;
+        self.state.lock().unstored.drain(..count);
+        Ok(())
+    }
+
+    /// What can be sent of what a peer asked for, at most `most` items and some `bytes`; and whether there is more.
+    ///
+    /// # Errors
+    /// If the store can not say.
+    pub fn answer(
+        &self,
+        request: &HistoryRequest,
+        most: usize,
+        bytes: usize,
+    ) -> Result<(Vec<Item>, bool), BucketError> {
+        let History { items, mut more } = self.state.lock().chain.history(request, most);
+        let (mut answer, mut size) = (Vec::new(), 0);
+        for missing in items {
+            let item = match missing {
+                Missing::Members(link) => self.vault.store().get(&link)?.map(Item::Members),
+                Missing::Manifest(link) => self.vault.store().manifest(&link)?.map(Item::Manifest),
+            };
+            let Some(item) = item else { break };
+            let (Item::Members(body) | Item::Manifest(body)) = &item;
+            size += body.len();
+            answer.push(item);
+            if size >= bytes {
+                more = true;
+                break;
+            }
+        }
+        Ok((answer, more))
+    }
+
+    /// When the chain next wants to be told that time has passed, in milliseconds from now.
+    pub fn next_tick(&self) -> Option<u64> {
+        let now = now();
+        self.state.lock().chain.next_tick(now).map(|Timestamp(at)| at.saturating_sub(now.0))
+    }
+
+    /// The signed bytes of a manifest, if it is known here.
+    ///
+    /// # Errors
+    /// If the store can not say.
+    pub fn manifest_bytes(&self, link: &Link) -> Result<Option<Vec<u8>>, BucketError> {
+        Ok(self.vault.store().manifest(link)?)
+    }
+
+    /// What a device may do by the member list of the head; none if it is no member.
+    pub fn role_of(&self, device: &DeviceId) -> Option<Role> {
+        self.members()?.role(device)
+    }
+
+    /// The member list of the head.
+    pub fn members(&self) -> Option<MemberList> {
+        let state = self.state.lock();
+        let record = state.chain.record(&state.chain.head())?;
+        state.lists.get(&record.members).cloned()
+    }
+
+    /// Versions that could be shown if their directories were here, the greatest first: the head, and what is not stale
+    /// beside what is shown.
+    pub fn incomplete(&self) -> Vec<Link> {
+        let state = self.state.lock();
+        let heads = state.chain.heads();
+        let wanted: BTreeSet<_> = heads.links().collect();
+        let mut records: Vec<_> = wanted.iter().filter_map(|link| state.chain.record(link)).collect();
+        records.retain(|record| !record.complete);
+        records.sort_by_key(|record| std::cmp::Reverse((record.epoch, record.height, *record.link.digest())));
+        records.iter().map(|record| record.link).collect()
+    }
+
+    /// The nodes that a version begins with: its entry and its pins.
+    ///
+    /// # Errors
+    /// If the version is not known, or the store can not say.
+    pub fn roots_of(&self, version: &Link) -> Result<[Link; 2], BucketError> {
+        let manifest = self.manifest_of(version)?;
+        Ok([manifest.entry, manifest.pins])
+    }
+
+    /// Those of these blocks that are not here.
+    ///
+    /// # Errors
+    /// If the store can not say.
+    pub fn lacking(&self, links: &[Link]) -> Result<Vec<Link>, BucketError> {
+        let store = self.vault.store();
+        let lacks = |link: &Link| match store.contains(link) {
+            Ok(true) => None,
+            Ok(false) => Some(Ok(*link)),
+            Err(error) => Some(Err(error.into())),
+        };
+        links.iter().filter_map(lacks).collect()
+    }
+
+    /// Stores a block that a peer sent. It is durable with the next commit.
+    ///
+    /// # Errors
+    /// If it is not what its link names, or can not be stored.
+    pub fn put_block(&self, link: &Link, bytes: &[u8]) -> Result<(), BucketError> {
+        if !link.names(bytes) {
+            return Err(BucketError::WrongBlock(*link));
+        }
+        self.vault.store().put(link, bytes)?;
+        Ok(())
+    }
+
+    /// The bytes of a block that is here, for a peer.
+    ///
+    /// # Errors
+    /// If the store can not say.
+    pub fn block(&self, link: &Link) -> Result<Option<Vec<u8>>, BucketError> {
+        Ok(self.vault.store().get(link)?)
+    }
+}
+
+/// The nodes below a node, without its data; read without any key.
+///
+/// # Errors
+/// If it is no node.
+pub fn nodes_below(link: &Link, bytes: &[u8]) -> Result<Vec<Link>, BucketError> {
+    let node = NodeBlock::decode(link, bytes).map_err(crate::tree::TreeError::from)?;
+    Ok(node.links.iter().map(|child| child.link).filter(|link| link.codec() == Codec::DagCbor).collect())
+}
