@@ -7,6 +7,7 @@ use crate::link::Codec;
 use crate::store::Store;
 use crate::store::disk::Disk;
 use crate::store::disk::simulated::{Fault, Simulation};
+use crate::store::pack::FILE_HEADER;
 
 const MANIFEST: &[u8] = b"a manifest of height ";
 
@@ -23,7 +24,13 @@ fn manifest(height: u64) -> (Link, Vec<u8>) {
 
 fn height(_: &Link, bytes: &[u8]) -> Option<u64> {
     let height = bytes.strip_prefix(MANIFEST)?;
-    height.try_into().ok().map(u64::from_le_bytes)
+    height.first_chunk().copied().map(u64::from_le_bytes)
+}
+
+/// Another one of that height.
+fn sibling(height: u64) -> (Link, Vec<u8>) {
+    let bytes = [MANIFEST, &height.to_le_bytes(), b"too"].concat();
+    (Link::of(Codec::DagCbor, &bytes), bytes)
 }
 
 /// Blocks that commit `number` brings.
@@ -141,6 +148,53 @@ fn a_file_of_the_store_that_begins_wrongly_still_gives_its_blocks() {
     segment.write_all_at(b"no magic", 0).unwrap();
     let (found, store) = rebuilt(dir.path(), &settings);
     assert_eq!((found.blocks, missing(&store, 1)), (45, 0));
+}
+
+/// The disk fails once a commit's blocks and its state are safe, until another commit is made in its place. Gives what the index
+/// was before both, too.
+fn with_a_failed_commit(again: &[(Link, Vec<u8>)]) -> (Settings, Vec<u8>) {
+    let disk = Simulation::new(1);
+    let settings = Settings { disk: Disk::Simulated(disk.clone()), ..Settings::default() };
+    let store = Store::create_with(&settings, Path::new("/b")).unwrap();
+    settings.disk.sync_dir(Path::new("/")).unwrap();
+    commit(&store, 1).unwrap();
+    let index = settings.disk.contents(Path::new("/b/db.redb"));
+    // Four blocks and a manifest, the state, and the sync of the segment.
+    let from = disk.operations() + 7;
+    (from..from + 100).for_each(|operation| disk.fail(operation, Fault::Error));
+    commit(&store, 2).unwrap_err();
+    disk.heal();
+    assert_eq!(heights(&store), [1]);
+    let meta = vec![("number", Some(3_u64.to_le_bytes().to_vec()))];
+    store.commit(Commit { manifests: again.to_vec(), meta }).unwrap();
+    (settings, index)
+}
+
+fn links(store: &Store) -> Vec<Link> {
+    store.manifests().map(|row| row.unwrap().0).collect()
+}
+
+#[test]
+fn a_manifest_of_a_commit_that_failed_is_not_taken() {
+    for again in [vec![sibling(2)], vec![manifest(2), sibling(3)], vec![]] {
+        let (settings, _) = with_a_failed_commit(&again);
+        let named: Vec<_> = [manifest(1)].iter().chain(&again).map(|(link, _)| *link).collect();
+        settings.disk.remove(Path::new("/b/db.redb")).unwrap();
+        rebuild(&settings, Path::new("/b"), &height, &mut |_, _| {}).unwrap();
+        let store = Store::open_with(&settings, Path::new("/b")).unwrap();
+        assert_eq!((links(&store), number(&store)), (named, 3));
+    }
+}
+
+#[test]
+fn a_commit_that_failed_is_not_done_when_the_one_in_its_place_is() {
+    for again in [vec![sibling(2)], vec![manifest(2), sibling(3)], vec![]] {
+        let (settings, before) = with_a_failed_commit(&again);
+        settings.disk.replace(Path::new("/b/db.redb"), &before);
+        let named: Vec<_> = [manifest(1)].iter().chain(&again).map(|(link, _)| *link).collect();
+        let store = Store::open_with(&settings, Path::new("/b")).unwrap();
+        assert_eq!((links(&store), number(&store)), (named, 3));
+    }
 }
 
 #[test]
