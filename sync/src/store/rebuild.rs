@@ -1,16 +1,17 @@
 //! A new index from what the segments say of themselves, for one that is lost or damaged.
 //!
 //! Each block stands behind a header with its digest, and each commit ends with the state of the store, so that the segments
-//! alone say what there is. What is no whole record is passed over and counted.
+//! alone say what there is. What is no whole record is passed over and counted, also where the disk can not read it.
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::backend::Doubt;
-use super::disk::Open;
+use super::disk::{File, Open};
 use super::index::Index;
 use super::pack::{self, End, Place, Reader};
 use super::records::Records;
@@ -53,19 +54,39 @@ pub fn rebuild(
     let lock = lock(disk, dir)?;
     // What an attempt before left is begun anew.
     disk.open(&unfinished, Open::Anew).map_err(|source| StoreError::io("create", &unfinished, source))?;
-    let index = Index::create(disk, unfinished.clone(), Doubt::of_copy(lock.clone()))?;
-    let mut found = Found::default();
-    found.scan(settings, &dir.join("packs"), &index, height, progress)?;
-    found.leave_tried();
-    match Index::open(disk, path.clone(), doubt(&lock, dir)?) {
-        Ok(old) => found.take_from(&old, &Reader::new(disk.clone(), dir.join("packs")), height),
-        Err(error) => tracing::warn!(%error, "nothing is taken from the old index"),
-    }
-    found.finish(settings, &dir.join("packs"), &index)?;
+    let built = build(settings, dir, &lock, &unfinished, height, progress);
+    let (rebuilt, index) = built.inspect_err(|_| {
+        // It may be what the disk has no room for.
+        if let Err(left) = disk.remove(&unfinished) {
+            tracing::debug!(%left, "an unfinished index stays behind");
+        }
+    })?;
     disk.rename(&unfinished, &path).map_err(|source| StoreError::io("replace", &path, source))?;
     pack::sync_dir(disk, dir)?;
     index.is_in_place()?;
-    Ok(found.rebuilt)
+    Ok(rebuilt)
+}
+
+/// Makes the new index where it is not in the way.
+fn build(
+    settings: &Settings,
+    dir: &Path,
+    lock: &Arc<File>,
+    unfinished: &Path,
+    height: &dyn Fn(&Link, &[u8]) -> Option<u64>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(Rebuilt, Index), StoreError> {
+    let (disk, packs) = (&settings.disk, dir.join("packs"));
+    let index = Index::create(disk, unfinished.to_path_buf(), Doubt::of_copy(lock.clone()))?;
+    let mut found = Found::default();
+    found.scan(settings, &packs, &index, height, progress)?;
+    found.leave_tried();
+    match Index::open(disk, dir.join("db.redb"), doubt(lock, dir)?) {
+        Ok(old) => found.take_from(&old, &Reader::new(disk.clone(), packs.clone()), height),
+        Err(error) => tracing::warn!(%error, "nothing is taken from the old index"),
+    }
+    found.finish(settings, &packs, &index)?;
+    Ok((found.rebuilt, index))
 }
 
 /// Where the bytes of a manifest are.
@@ -125,7 +146,8 @@ impl Found {
                 Err(StoreError::Damaged { what }) => {
                     tracing::warn!(what, "its records are taken nonetheless");
                     let mended = file.write(0, &pack::file_header()).and_then(|()| file.sync_data());
-                    mended.map_err(|source| StoreError::io("mend", &path, source))?;
+                    // If it can not be, each block of it will be reported.
+                    mended.unwrap_or_else(|error| tracing::error!(%error, segment, "it can not be mended"));
                 }
                 // One of a newer version has other records.
                 other => other?,

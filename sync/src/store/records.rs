@@ -2,12 +2,23 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 use super::disk::File;
 use super::pack::{self, FILE_HEADER, RECORD_HEADER};
 use crate::link::Link;
 
 /// Bytes read at once where a record is sought.
 const WINDOW: usize = 1 << 20;
+
+/// The least that a disk reads, or fails to.
+const SECTOR: u64 = 4_096;
+
+/// Whether an error says that something on the disk is damaged, and not that the disk is gone or may not be used.
+fn is_damage(error: &io::Error) -> bool {
+    let damage = [Errno::IO, Errno::ILSEQ, Errno::BADMSG, Errno::NODATA, Errno::UCLEAN];
+    Errno::from_io_error(error).is_some_and(|errno| damage.contains(&errno))
+}
 
 /// A whole record.
 pub(super) struct Record {
@@ -66,7 +77,9 @@ impl<'a> Records<'a> {
         if !self.has(offset, RECORD_HEADER) {
             return Ok(None);
         }
-        self.file.read(offset, &mut header)?;
+        if !self.read(offset, &mut header)? {
+            return Ok(None);
+        }
         self.record_of(offset, &header)
     }
 
@@ -77,8 +90,8 @@ impl<'a> Records<'a> {
             return Ok(None);
         }
         let mut body = vec![0; len as usize];
-        self.file.read(from, &mut body)?;
-        Ok(pack::is_whole(header, &body).then_some(Record { offset, link, body }))
+        let is_whole = self.read(from, &mut body)? && pack::is_whole(header, &body);
+        Ok(is_whole.then_some(Record { offset, link, body }))
     }
 
     /// The next record behind what is none.
@@ -93,7 +106,7 @@ impl<'a> Records<'a> {
         let mut window = vec![0; WINDOW];
         while self.has(at, RECORD_HEADER) {
             let len = WINDOW.min((self.len - at) as usize);
-            self.file.read(at, &mut window[..len])?;
+            self.read_sectors(at, &mut window[..len])?;
             for (header, offset) in window[..len].windows(RECORD_HEADER).zip(at..) {
                 let header = header.first_chunk().filter(|header| pack::read_header(header).is_some());
                 if let Some(header) = header
@@ -112,8 +125,38 @@ impl<'a> Records<'a> {
         if !self.has(offset, RECORD_HEADER) {
             return Ok(None);
         }
-        self.file.read(offset, &mut header)?;
+        if !self.read(offset, &mut header)? {
+            return Ok(None);
+        }
         Ok(pack::read_header(&header).map(|(_, len)| offset + RECORD_HEADER as u64 + u64::from(len)))
+    }
+
+    /// Reads what is there; whether it can be read.
+    fn read(&self, offset: u64, to: &mut [u8]) -> io::Result<bool> {
+        match self.file.read(offset, to) {
+            Ok(()) => Ok(true),
+            Err(error) if is_damage(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads what is there, with zeros for sectors that can not be read: no record begins with them.
+    fn read_sectors(&self, offset: u64, to: &mut [u8]) -> io::Result<()> {
+        if self.read(offset, to)? {
+            return Ok(());
+        }
+        let mut at = offset;
+        let mut rest = to;
+        while !rest.is_empty() {
+            let len = rest.len().min((SECTOR - at % SECTOR) as usize);
+            let (sector, behind) = rest.split_at_mut(len);
+            if !self.read(at, sector)? {
+                tracing::warn!(at, "a sector can not be read, and is passed over");
+                sector.fill(0);
+            }
+            (at, rest) = (at + len as u64, behind);
+        }
+        Ok(())
     }
 
     const fn has(&self, offset: u64, len: usize) -> bool {

@@ -150,6 +150,56 @@ fn a_file_of_the_store_that_begins_wrongly_still_gives_its_blocks() {
     assert_eq!((found.blocks, missing(&store, 1)), (45, 0));
 }
 
+#[test]
+fn what_the_disk_can_not_read_costs_no_more_than_what_stands_there() {
+    let (whole, dir) = (Simulation::new(1), Path::new("/b"));
+    let settings = Settings { disk: Disk::Simulated(whole.clone()), ..Settings::default() };
+    let store = Store::create_with(&settings, dir).unwrap();
+    (1..9).for_each(|number| commit(&store, number).unwrap());
+    // The first is mended, and behind these stands the last commit.
+    let sectors = settings.disk.contents(&path(dir, 1)).len() as u64 / 4_096;
+    commit(&store, 9).unwrap();
+    drop(store);
+    for sector in 1..sectors {
+        let disk = whole.fork();
+        disk.spoil(&path(dir, 1), sector * 4_096);
+        let settings = Settings { disk: Disk::Simulated(disk), ..Settings::default() };
+        settings.disk.remove(&dir.join("db.redb")).unwrap();
+        let found = rebuild(&settings, dir, &height, &mut |_, _| {}).unwrap();
+        assert!(found.lost_bytes >= 4_096 && found.lost_bytes < 4_096 + 2 * 1_300, "{sector}: {found:?}");
+        let store = Store::open_with(&settings, dir).unwrap();
+        let lost: usize = (1..10).map(|number| missing(&store, number)).sum();
+        assert_eq!(lost as u64 + found.blocks + 9 - found.manifests, 45, "{sector}");
+        assert!((1..12).contains(&lost) && number(&store) == 9, "{sector}: {lost} are lost");
+    }
+}
+
+#[test]
+fn a_rebuild_that_finds_no_room_leaves_none_of_it_behind_and_the_old_index_as_it_was() {
+    let (disk, dir) = (Simulation::new(1), Path::new("/b"));
+    let settings = small(Disk::Simulated(disk.clone()));
+    let store = Store::create_with(&settings, dir).unwrap();
+    (1..10).for_each(|number| commit(&store, number).unwrap());
+    drop(store);
+    let index = settings.disk.contents(&dir.join("db.redb"));
+    let used = disk.used();
+    let mut refused = 0;
+    for room in 0..200 {
+        disk.set_capacity(Some(used + room * 4_096));
+        match rebuild(&settings, dir, &height, &mut |_, _| {}) {
+            Ok(_) => break,
+            Err(error) => assert!(matches!(error, StoreError::Full(_)), "{error}"),
+        }
+        refused += 1;
+        let left: Vec<_> = settings.disk.list(dir).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert!(!left.iter().any(|name| name == UNFINISHED), "{left:?}");
+        assert!(settings.disk.contents(&dir.join("db.redb")) == index);
+    }
+    assert!((1..200).contains(&refused), "{refused}");
+    let store = Store::open_with(&settings, dir).unwrap();
+    assert_eq!((number(&store), (1..10).map(|number| missing(&store, number)).sum::<usize>()), (9, 0));
+}
+
 /// The disk fails once a commit's blocks and its state are safe, until another commit is made in its place. Gives what the index
 /// was before both, too.
 fn with_a_failed_commit(again: &[(Link, Vec<u8>)]) -> (Settings, Vec<u8>) {
