@@ -220,6 +220,20 @@ impl Index {
         })
     }
 
+    pub(super) fn give_up(&self, manifests: &[Link]) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(MANIFESTS)?;
+            let mut numbers = transaction.open_table(MANIFEST_NUMBERS)?;
+            for link in manifests {
+                let number = numbers.remove(link.to_bytes())?.map(|number| number.value());
+                if let Some(number) = number {
+                    table.remove(number)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
     pub(super) fn dropped(&self) -> Result<HashSet<Link>, StoreError> {
         let rows = self.read(|transaction| {
             let table = match transaction.open_table(DROPPED) {

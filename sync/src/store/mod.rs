@@ -361,6 +361,12 @@ impl Store {
         if manifests.is_empty() { Ok(()) } else { self.index.note_dropped(manifests) }
     }
 
+    /// Takes manifests out of the list, durably. As blocks they stay.
+    pub fn give_up(&self, manifests: &[Link]) -> Result<(), StoreError> {
+        let _no_commit = self.commit.lock();
+        if manifests.is_empty() { Ok(()) } else { self.index.give_up(manifests) }
+    }
+
     /// The manifests of which the content was dropped.
     pub fn dropped(&self) -> Result<HashSet<Link>, StoreError> {
         self.index.dropped()
