@@ -248,6 +248,36 @@ fn a_commit_that_failed_is_not_done_when_the_one_in_its_place_is() {
 }
 
 #[test]
+fn a_commit_that_failed_and_is_there_nonetheless_keeps_its_number() {
+    let (dir, index) = (Path::new("/b"), Path::new("/b/db.redb"));
+    let mut there = 0;
+    for (at, seed) in (7..25).flat_map(|at| (0..12).map(move |seed| (at, seed))) {
+        let disk = Simulation::new(seed);
+        let settings = Settings { disk: Disk::Simulated(disk.clone()), ..Settings::default() };
+        let store = Store::create_with(&settings, dir).unwrap();
+        commit(&store, 1).unwrap();
+        let before = settings.disk.contents(index);
+        disk.fail(disk.operations() + at, Fault::Error);
+        let failed = commit(&store, 2).is_err();
+        disk.heal();
+        if !failed || heights(&store) != [1, 2] {
+            continue;
+        }
+        there += 1;
+        commit(&store, 3).unwrap();
+        drop(store);
+        settings.disk.replace(index, &before);
+        let store = Store::open_with(&settings, dir).unwrap();
+        assert_eq!((heights(&store), number(&store)), (vec![1, 2, 3], 3), "at {at}, seed {seed}");
+        drop(store);
+        settings.disk.remove(index).unwrap();
+        rebuild(&settings, dir, &height, &mut |_, _| {}).unwrap();
+        assert_eq!(heights(&Store::open_with(&settings, dir).unwrap()), [1, 2, 3], "at {at}, seed {seed}");
+    }
+    assert!(there > 0, "it never happened");
+}
+
+#[test]
 fn after_a_power_cut_at_any_moment_the_state_that_is_found_has_all_its_blocks() {
     let dir = Path::new("/b");
     let run = |disk: &Simulation, done: &mut u64| -> Result<(), StoreError> {
