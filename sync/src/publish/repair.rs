@@ -3,10 +3,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use super::{Bucket, BucketError, CHECKPOINT, encode_ref, stored_checkpoint, stored_lists, stored_manifests};
+use super::{Bucket, BucketError, CHECKPOINT, encode_ref, stored_checkpoint, stored_list, stored_manifests};
 use crate::bucket::{Height, SignedManifest};
 use crate::link::{Codec, Epoch, Link};
 use crate::store::{Commit, Rebuilt, Settings, Store, rebuild};
@@ -98,8 +98,13 @@ fn connected(
     let genesis = manifests.first().filter(|manifest| manifest.claims().previous.is_none());
     let genesis = genesis.ok_or(BucketError::Missing("the genesis, without which no version can be checked,"))?;
     let genesis = genesis.clone().verify()?;
-    let lists = stored_lists(store, &genesis, &manifests)?;
-    if !lists.contains_key(&genesis.share.members) {
+    let mut lists = HashSet::new();
+    for members in manifests.iter().map(|manifest| manifest.claims().share.members) {
+        if !lists.contains(&members) && stored_list(store, &genesis, &members)?.is_some() {
+            lists.insert(members);
+        }
+    }
+    if !lists.contains(&genesis.share.members) {
         return Err(BucketError::Missing("the first member list, without which no version can be checked,"));
     }
     let mut heights = HashMap::from([(genesis.link(), genesis.height)]);
@@ -107,7 +112,7 @@ fn connected(
         let claims = manifest.claims();
         let parent = claims.previous.and_then(|previous| heights.get(&previous));
         let follows = parent.is_some_and(|parent| parent.0.checked_add(1) == Some(claims.height.0));
-        let connected = manifest.link() == genesis.link() || follows && lists.contains_key(&claims.share.members);
+        let connected = manifest.link() == genesis.link() || follows && lists.contains(&claims.share.members);
         if connected {
             heights.insert(manifest.link(), claims.height);
         }
