@@ -57,8 +57,6 @@ impl Transaction<'_> {
         self.bucket.may_publish()?;
         self.settle_attempt()?;
         let Some(manifest) = self.manifest()? else { return self.forget_checkpoint() };
-        // As a block too, so that the segments alone say what versions there are.
-        self.bucket.vault.store().put(&manifest.link(), manifest.bytes())?;
         self.bucket.state.lock().attempted = Some(manifest.clone());
         self.commit(Some(&manifest), None)?;
         self.admit(manifest)
