@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::bucket::{AccessError, KeyFileError, ListRejected, MemberListError, Rejected};
+use crate::bucket::{AccessError, DeviceId, KeyFileError, ListRejected, MemberListError, Rejected};
 use crate::chain::{LoadError, Refusal};
 use crate::crypto::label::LabelError;
 use crate::link::Link;
@@ -63,6 +63,12 @@ pub enum BucketError {
     /// Its content was dropped, or has not come yet.
     #[error("the content of version {} is not on this machine", .0.short())]
     NoContent(Link),
+    /// There is nothing to be done.
+    #[error("device {} is a member already", .0.short())]
+    AlreadyMember(DeviceId),
+    /// Nobody to be removed.
+    #[error("device {} is no member that can be removed here", .0.short())]
+    NotAMember(DeviceId),
     /// A peer sent something else than was asked for.
     #[error("block {0} is not what its link names")]
     WrongBlock(Link),

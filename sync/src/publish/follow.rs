@@ -206,10 +206,24 @@ impl Bucket {
             return Ok(());
         }
         let manifest = self.manifest_of(&to)?;
+        let keys = {
+            let state = self.state.lock();
+            let list = state.lists.get(&manifest.share.members).ok_or(BucketError::Missing("the member list"))?;
+            list.open(&self.device)
+        };
+        let keys = match keys {
+            Ok(access) => access.keyring().ok_or(BucketError::Mirror)?,
+            Err(why) => {
+                tracing::warn!(version = %to, %why, "the newest version can not be opened here: an older one is shown");
+                return Ok(());
+            }
+        };
         let meta = vec![(BASE, Some(to.to_bytes().to_vec()))];
         self.vault.store().commit(Commit { manifests: Vec::new(), meta })?;
+        self.vault.set_keys(Arc::new(keys));
         let mut state = self.state.lock();
         (state.shown, state.shown_link) = (manifest, to);
+        state.same.clear();
         Ok(())
     }
 

@@ -11,6 +11,7 @@ mod error;
 mod follow;
 mod gc;
 mod journal;
+mod members;
 mod receive;
 mod repair;
 mod report;
@@ -32,6 +33,7 @@ use follow::stored_chain_state;
 pub use follow::{Counters, Watcher};
 pub use gc::{CollectProgress, CollectReport, Held, Holds};
 pub use journal::Journaled;
+pub use members::MemberInfo;
 pub use receive::{Item, nodes_below};
 pub use repair::Repaired;
 pub use report::{BucketStatus, LogEntry};
@@ -40,8 +42,7 @@ pub use transaction::Transaction;
 pub use verify::VerifyReport;
 
 use crate::bucket::{
-    DeviceId, DeviceKey, Manifest, MemberList, OwnerId, Role, SignedManifest, SignedMemberList, Timestamp,
-    VerifiedManifest,
+    DeviceId, DeviceKey, Manifest, MemberList, OwnerId, SignedManifest, SignedMemberList, Timestamp, VerifiedManifest,
 };
 use crate::chain::{Chain, Record, Saved};
 use crate::crypto::label::BUCKET_NAME;
@@ -61,7 +62,6 @@ pub struct Bucket {
     device: Arc<DeviceKey>,
     vault: Vault,
     genesis: VerifiedManifest,
-    role: Role,
     /// Held from the making of a manifest until the chain has it, so that nothing comes in between. Before `state`.
     publishing: Mutex<()>,
     /// Held by a collection of garbage, and, shared, by who looks at blocks that it may drop. Before all other locks.
@@ -82,6 +82,8 @@ struct State {
     /// The manifest that is shown and built on.
     shown: Manifest,
     shown_link: Link,
+    /// Versions before it that have the same content: it follows from one of them by another member list alone.
+    same: Vec<Link>,
     checkpoint: Option<BlockRef>,
     /// A manifest whose commit failed: it is what the next attempt at the same version stores, since the store may have it.
     attempted: Option<SignedManifest>,
@@ -124,7 +126,6 @@ impl Bucket {
             dir: dir.to_path_buf(),
             device,
             vault: Vault::new(store, Arc::new(keyring)),
-            role: access.role,
             genesis,
             publishing: Mutex::new(()),
             collecting: RwLock::new(()),
@@ -134,6 +135,7 @@ impl Bucket {
                 chain,
                 shown,
                 shown_link,
+                same: Vec::new(),
                 checkpoint,
                 attempted: None,
                 unstored: Vec::new(),
@@ -164,11 +166,6 @@ impl Bucket {
     /// Whose key signs its member lists.
     pub fn owner(&self) -> OwnerId {
         self.genesis.owner
-    }
-
-    /// What this device may do.
-    pub const fn role(&self) -> Role {
-        self.role
     }
 
     /// Its blocks in the clear.
@@ -287,3 +284,6 @@ fn decode_ref(bytes: &[u8]) -> Option<BlockRef> {
     let (link, epoch) = bytes.split_last_chunk::<8>()?;
     Some(BlockRef { link: Link::from_bytes(link).ok()?, epoch: Epoch(u64::from_le_bytes(*epoch)) })
 }
+
+#[cfg(test)]
+mod tests;

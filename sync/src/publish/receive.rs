@@ -66,6 +66,18 @@ impl Bucket {
         Ok(outputs)
     }
 
+    /// All directory nodes of a version are here: it may be shown. As [`Bucket::receive`] otherwise.
+    ///
+    /// # Errors
+    /// If its roots are not here after all, or the blocks can not be made durable.
+    pub fn complete(&self, version: &Link) -> Result<Vec<Output>, BucketError> {
+        if !self.lacking(&self.roots_of(version)?)?.is_empty() {
+            return Err(BucketError::NoContent(*version));
+        }
+        self.vault.store().commit(Commit::default())?;
+        self.receive(vec![Input::Complete(*version)])
+    }
+
     /// Stores manifests that are in the chain and not on disk, parents first.
     pub(super) fn store_rest(&self) -> Result<(), BucketError> {
         let manifests = self.state.lock().unstored.clone();

@@ -51,9 +51,10 @@ impl Transaction<'_> {
     /// # Errors
     /// If it can not be stored, this device's policy says no, or the head is not its base any more; then the head before
     /// still stands.
-    pub fn publish(self) -> Result<Link, BucketError> {
+    pub fn publish(mut self) -> Result<Link, BucketError> {
         let _one_at_a_time = self.bucket.publishing.lock();
         self.check_base()?;
+        self.seal_for_epoch()?;
         self.bucket.may_publish()?;
         self.settle_attempt()?;
         self.bucket.store_rest()?;
@@ -63,12 +64,21 @@ impl Transaction<'_> {
         self.admit(manifest)
     }
 
+    /// Another epoch may have begun since it was sealed.
+    fn seal_for_epoch(&mut self) -> Result<(), BucketError> {
+        let vault = &self.bucket.vault;
+        if self.entry.epoch != self.bucket.state.lock().shown.share.epoch {
+            self.entry = Superblock::get(vault, &self.entry)?.put(vault)?;
+        }
+        Ok(())
+    }
+
     fn commit(&self, manifest: Option<&SignedManifest>, checkpoint: Option<Vec<u8>>) -> Result<(), BucketError> {
         let generation = self.generation.to_le_bytes().to_vec();
         let mut meta = vec![(CHECKPOINT, checkpoint), (GENERATION, Some(generation))];
-        let base = manifest.map_or(self.base, SignedManifest::link);
+        let base = manifest.map_or_else(|| self.bucket.head(), SignedManifest::link);
         meta.push((BASE, Some(base.to_bytes().to_vec())));
-        let moved = manifest.and_then(|to| moved_pin(&self.bucket.state.lock(), &self.base, to.link()));
+        let moved = manifest.and_then(|to| moved_pin(&self.bucket.state.lock(), &to.claims().previous?, to.link()));
         if let Some(saved) = moved {
             meta.push((SAVED, Some(saved)));
         }
@@ -79,9 +89,11 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// A version never replaces one that it was not made from.
+    /// A version never replaces one that it was not made from, or that has not the same content.
     fn check_base(&self) -> Result<(), BucketError> {
-        if self.bucket.head() == self.base { Ok(()) } else { Err(BucketError::Superseded) }
+        let state = self.bucket.state.lock();
+        let is_base = state.shown_link == self.base || state.same.contains(&self.base);
+        if is_base { Ok(()) } else { Err(BucketError::Superseded) }
     }
 
     /// A manifest whose commit failed may be stored nonetheless: then it is the head, and the next one follows it, once
@@ -145,6 +157,7 @@ impl Transaction<'_> {
             return Err(Rejected::BadAncestor.into());
         }
         (state.checkpoint, state.attempted) = (None, None);
+        state.same.clear();
         Ok(state.shown_link)
     }
 }

@@ -1,0 +1,141 @@
+//! Who belongs to a bucket: letting devices in, and shutting them out. Only for who has the owner key.
+//!
+//! Both are a version with another member list and the content of the one before. Shutting out draws a new epoch: what is
+//! sealed from then on opens for those who stay. What was sealed before, who is out may have read, and that can not be undone.
+
+use std::sync::Arc;
+
+use super::{Bucket, BucketError, now};
+use crate::bucket::{
+    Access, DeviceId, EpochSecrets, Height, Identity, ManifestDraft, MemberList, MemberListDraft, OwnerKey, Place,
+    Role, Share,
+};
+use crate::crypto::label::{BUCKET_NAME, DEVICE_NAME, Label};
+use crate::link::Link;
+use crate::store::Commit;
+use crate::tree::{Pins, Superblock, Vault};
+
+/// A member, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberInfo {
+    /// Its key.
+    pub device: DeviceId,
+    /// What it may do.
+    pub role: Role,
+    /// What it is called, where the name opens.
+    pub name: Option<String>,
+}
+
+impl Bucket {
+    /// The members by the version that is shown.
+    pub fn member_infos(&self) -> Vec<MemberInfo> {
+        let Some(list) = self.shown_list() else { return Vec::new() };
+        let keys = self.vault.keys();
+        let info = |member: &crate::bucket::Member| MemberInfo {
+            device: member.device,
+            role: member.role,
+            name: keys.open_label(list.epoch(), DEVICE_NAME, &member.name).ok(),
+        };
+        list.members().iter().map(info).collect()
+    }
+
+    /// Lets a device in, or gives a member more rights. Durable on return. Gives the new head.
+    ///
+    /// # Errors
+    /// If the key is not the owner's, the device is a member with as many rights, or it can not be stored.
+    pub fn admit(&self, owner: &OwnerKey, identity: &Identity, role: Role, name: &Label) -> Result<Link, BucketError> {
+        let _one_at_a_time = self.publishing.lock();
+        let (list, access) = self.shown_access()?;
+        if list.role(&identity.device).is_some_and(|has| has <= role) {
+            return Err(BucketError::AlreadyMember(identity.device));
+        }
+        let draft = MemberListDraft::admitting(&list, &access, identity, role, name)?;
+        self.publish_list(owner, draft)
+    }
+
+    /// Shuts a member out, in a new epoch with new keys. Durable on return. Gives the new head.
+    ///
+    /// # Errors
+    /// If the key is not the owner's, the device is no member or this one, or it can not be stored.
+    pub fn remove(&self, owner: &OwnerKey, device: &DeviceId) -> Result<Link, BucketError> {
+        let _one_at_a_time = self.publishing.lock();
+        let (list, access) = self.shown_access()?;
+        if *device == self.device.id() || list.role(device).is_none() {
+            return Err(BucketError::NotAMember(*device));
+        }
+        let keys = self.vault.keys();
+        let stays = list.members().iter().filter(|member| member.device != *device);
+        let named = stays.map(|member| {
+            let name =
+                keys.open_label(list.epoch(), DEVICE_NAME, &member.name).map_err(crate::tree::TreeError::from)?;
+            Ok((member.identity(), member.role, Label::new(name)?))
+        });
+        let members = named.collect::<Result<Vec<_>, BucketError>>()?;
+        let draft = MemberListDraft::rotating(&list, &access, &members, &EpochSecrets::random())?;
+        self.publish_list(owner, draft)
+    }
+
+    /// What this device may do, by the version that is shown.
+    pub fn role(&self) -> Role {
+        self.shown_list().and_then(|list| list.role(&self.device.id())).unwrap_or(Role::Reader)
+    }
+
+    fn shown_list(&self) -> Option<MemberList> {
+        let state = self.state.lock();
+        state.lists.get(&state.shown.share.members).cloned()
+    }
+
+    fn shown_access(&self) -> Result<(MemberList, Access), BucketError> {
+        let list = self.shown_list().ok_or(BucketError::Missing("the member list"))?;
+        let access = list.open(&self.device)?;
+        Ok((list, access))
+    }
+
+    /// A version with the content of the one that is shown, under another list.
+    fn publish_list(&self, owner: &OwnerKey, draft: MemberListDraft) -> Result<Link, BucketError> {
+        self.store_rest()?;
+        let signed = draft.sign(owner)?;
+        let list = signed.verify(self.id(), self.owner()).map_err(crate::bucket::MemberListError::Invalid)?;
+        let keys = Arc::new(list.open(&self.device)?.keyring().ok_or(BucketError::Mirror)?);
+        let (shown, shown_link) = {
+            let state = self.state.lock();
+            (state.shown.clone(), state.shown_link)
+        };
+        let store = self.vault.store();
+        store.put(&list.link(), list.bytes())?;
+        // What opens with the keys of an epoch is sealed with them: roots and names anew, all below as it is.
+        let vault = Vault::new(Arc::clone(store), Arc::clone(&keys));
+        let name =
+            keys.open_label(shown.share.epoch, BUCKET_NAME, &shown.name).map_err(crate::tree::TreeError::from)?;
+        let pins = Pins::clone(&*vault.node::<Pins>(&shown.pins())?);
+        let manifest = ManifestDraft {
+            id: self.id(),
+            owner: self.owner(),
+            name: keys.seal_label(BUCKET_NAME, &Label::new(name)?),
+            share: Share { epoch: list.epoch(), members: list.link() },
+            entry: Superblock::get(&vault, &shown.entry())?.put(&vault)?.link,
+            pins: vault.put_node(pins)?.link,
+            place: Place::After { genesis: self.genesis(), previous: shown_link, height: Height(shown.height.0 + 1) },
+            reapplied: Vec::new(),
+            timestamp: now(),
+        };
+        let manifest = manifest.sign(&self.device)?;
+        let link = manifest.link();
+        let mut meta = vec![(super::BASE, Some(link.to_bytes().to_vec()))];
+        let moved = super::follow::moved_pin(&self.state.lock(), &shown_link, link);
+        meta.extend(moved.map(|saved| (super::follow::SAVED, Some(saved))));
+        store.commit(Commit { manifests: vec![(link, manifest.bytes().to_vec())], meta })?;
+        self.add_list(list);
+        self.follow_own(manifest.verify()?)?;
+        self.vault.set_keys(keys);
+        self.state.lock().same.push(shown_link);
+        Ok(link)
+    }
+
+    /// The chain and the bucket know a list that is stored.
+    fn add_list(&self, list: MemberList) {
+        let mut state = self.state.lock();
+        state.lists.insert(list.link(), list.clone());
+        state.chain.handle(now(), crate::chain::Input::Members(Box::new(list)));
+    }
+}
