@@ -229,7 +229,7 @@ pub(crate) struct PolicyArgs {
     /// When a member shows another branch for good: say so, follow the majority, or publish nothing before that is settled
     #[arg(long, value_name = "WHAT")]
     pub(crate) hard_fork: Option<OnHardForkArg>,
-    /// While there are two newest versions that may both still win: write on, or refuse to
+    /// While there are two newest versions that may both still win: write on, or refuse to. If all members refuse, it stays so
     #[arg(long, value_name = "WHAT")]
     pub(crate) writes_while_forked: Option<OnForkArg>,
 }

@@ -25,7 +25,7 @@ const GAUGES: [Value<u64>; 10] = [
     ("shown_height", "Length of the chain that is shown", |s| s.height.0),
     ("manifests", "Versions that are known", |s| s.manifests),
     ("tips", "Leaves that may still win, the head among them", |s| s.tips.len() as u64),
-    ("forked", "Whether there is more than one of them", |s| u64::from(s.forked_at.is_some())),
+    ("forked", "Whether there is more than one of them", |s| u64::from(s.tips.len() > 1)),
     ("orphans", "Chains that lost, of any age", |s| s.orphans),
     ("displaced", "Chains of this device that lost and were not brought back", |s| s.displaced),
     ("pinned", "Whether something else than the head is shown on purpose", |s| u64::from(s.pin.is_some())),

@@ -88,6 +88,9 @@ pub const TELL_EVERY_MS: u64 = 1_000;
 /// How long an answer with history may take, in milliseconds: 100,000 manifests at 1 MB/s.
 pub const FETCH_MS: u64 = 120_000;
 
+/// How long nobody else is asked for the same, in milliseconds. One that is only slow has brought it by then.
+pub const FETCH_SLOW_MS: u64 = 10_000;
+
 /// How long a member that failed is not asked, in milliseconds: this, then twice as long, and so on.
 pub const FETCH_FAILED_MS: u64 = 500;
 /// See [`FETCH_FAILED_MS`]: and this at most.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use jaxfs_sync::link::Link;
+use jaxfs_sync::publish::BucketError;
 use jaxfs_sync::tree::{
     Body, DirEntry, DirectoryBody, FileId, Kind, Name, Record, SharedInode, Superblock, Target, Tree, TreeError, Vault,
 };
@@ -138,12 +139,18 @@ impl Fs {
         durability: Durability,
     ) -> Result<(), FsError> {
         if flusher.reached < durability || flusher.generation < generation && durability > Durability::Memory {
-            let version = self.bucket.begin(&superblock, flusher.base, generation)?;
+            let (version, mut reached) = (self.bucket.begin(&superblock, flusher.base, generation)?, durability);
             match durability {
-                Durability::Published => flusher.base = version.publish()?,
+                Durability::Published => match version.publish() {
+                    Err(BucketError::Refused(_)) => {
+                        self.bucket.begin(&superblock, flusher.base, generation)?.checkpoint()?;
+                        reached = Durability::Durable;
+                    }
+                    published => flusher.base = published?,
+                },
                 Durability::Durable | Durability::Memory => version.checkpoint()?,
             }
-            flusher.reached = durability;
+            flusher.reached = reached;
             flusher.generation = generation;
             self.table.lock().log.durable(generation);
         }

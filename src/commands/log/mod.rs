@@ -90,7 +90,7 @@ fn decorations(version: &Version) -> Vec<String> {
         (version.shown && !version.head && !version.pinned, "shown".to_owned()),
         (version.tip && !version.head, "tip".to_owned()),
         (!carried.is_empty(), format!("carries {}", carried.join(" "))),
-        (!version.complete, "content dropped".to_owned()),
+        (!version.complete, "content not here".to_owned()),
     ];
     said.into_iter().filter(|(is_so, _)| *is_so).map(|(_, words)| words).collect()
 }
@@ -129,6 +129,6 @@ mod tests {
         let carries = Version { reapplied: vec!["what".into()], tip: true, ..version(true, true) };
         assert_eq!(decorations(&carries), ["head", "carries what"]);
         let pinned = Version { pinned: true, shown: true, tip: true, complete: false, ..version(false, false) };
-        assert_eq!(decorations(&pinned), ["pinned", "tip", "content dropped"]);
+        assert_eq!(decorations(&pinned), ["pinned", "tip", "content not here"]);
     }
 }

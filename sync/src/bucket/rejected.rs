@@ -47,6 +47,9 @@ pub enum Rejected {
     /// Its author was no writer in the parent's member list.
     #[error("the author may not write")]
     NotAWriter,
+    /// It changes the member list, and its author is no owner, before or after.
+    #[error("the author may not change the members")]
+    NotAnOwner,
     /// Its epoch is neither its parent's, nor one more with a new member list.
     #[error("epoch {} after {}", found.0, parent.0)]
     EpochStep {

@@ -52,7 +52,7 @@ pub struct Ballot {
     pub votes: Vec<(Link, usize)>,
     /// How many voted, this device among them.
     pub voters: usize,
-    /// What more than half of them can agree on.
+    /// What more than half of them can agree on; none where this device is alone.
     pub winner: Option<Link>,
 }
 
@@ -75,7 +75,8 @@ impl Chain {
             let count = voters.iter().filter(|vote| self.dag.is_ancestor(**vote, *candidate)).count();
             votes.insert(self.dag.key(*candidate), (*candidate, count));
         }
-        let winner = votes.values().filter(|(_, count)| count * 2 > voters.len()).max_by_key(|(_, count)| *count);
+        let wins = |(_, count): &&(Index, usize)| voters.len() > 1 && count * 2 > voters.len();
+        let winner = votes.values().filter(wins).max_by_key(|(_, count)| *count);
         Ballot {
             winner: winner.map(|(at, _)| self.dag.link(*at)),
             votes: votes.values().rev().map(|(at, count)| (self.dag.link(*at), *count)).collect(),
@@ -86,8 +87,8 @@ impl Chain {
     /// Shows what the majority shows, if there is one.
     pub(super) fn vote(&mut self, out: &mut Vec<Output>) {
         let Some(at) = self.ballot().winner else { return };
-        let canonical = self.dag.find(&at).is_some_and(|at| self.dag.is_ancestor(at, self.head));
-        self.set_pin((!canonical).then_some(Pin { at, cause: Cause::Majority }), out);
+        let at_once = self.dag.find(&at).is_some_and(|at| at == self.head || Some(at) == self.best);
+        self.set_pin((!at_once).then_some(Pin { at, cause: Cause::Majority }), out);
     }
 
     /// Goes on with the majority where it went before.
@@ -102,7 +103,7 @@ impl Chain {
 
     /// Sees who disagrees, and says so once it is clear.
     pub(super) fn look_at_disputes(&mut self, now: Timestamp, out: &mut Vec<Output>) {
-        let found: Vec<_> = self.peers.all().map(|(id, _)| (*id, self.difference(id))).collect();
+        let found: Vec<_> = self.peers.all().filter_map(|(id, _)| Some((*id, self.difference(id)?))).collect();
         for (id, how) in found {
             let Some(peer) = self.peers.get_mut(&id) else { continue };
             let Some(how) = how else {
@@ -113,6 +114,7 @@ impl Chain {
             };
             let dispute = peer.dispute.get_or_insert(Dispute { since: now, how, told: None });
             dispute.how = how;
+            dispute.since = dispute.since.min(now);
             let clear = !matches!(how, HardFork::Differs(_)) || dispute.deadline().is_some_and(|at| at <= now);
             if clear && dispute.told.is_none() {
                 dispute.told = Some(how);
@@ -123,13 +125,14 @@ impl Chain {
         }
     }
 
-    fn difference(&self, peer: &DeviceId) -> Option<HardFork> {
-        let heads = self.peers.all().find(|(id, _)| *id == peer)?.1.heads.as_ref()?;
+    /// How a member and this device differ, if they do; nothing while that is not known.
+    fn difference(&self, peer: &DeviceId) -> Option<Option<HardFork>> {
+        let heads = self.peers.get(peer)?.heads.as_ref()?;
         if heads.genesis != self.genesis() {
-            return Some(HardFork::Genesis(heads.genesis));
+            return Some(Some(HardFork::Genesis(heads.genesis)));
         }
         if heads.version != MANIFEST_VERSION {
-            return Some(HardFork::Version(heads.version));
+            return Some(Some(HardFork::Version(heads.version)));
         }
         let pinned = heads.pinned || self.pinned.is_some();
         // Where nobody is pinned, what is shown may differ for want of content; the heads may not.
@@ -140,7 +143,7 @@ impl Chain {
         };
         let theirs = self.dag.find(&link)?;
         let how = if pinned { HardFork::Pinned(link) } else { HardFork::Differs(link) };
-        (!self.is_related(theirs, ours)).then_some(how)
+        Some((!self.is_related(theirs, ours)).then_some(how))
     }
 
     fn is_related(&self, a: Index, b: Index) -> bool {

@@ -20,6 +20,16 @@ pub enum Source {
     History(DeviceId),
 }
 
+impl Source {
+    /// Who brought it; none if it was made here.
+    pub const fn peer(&self) -> Option<DeviceId> {
+        match self {
+            Self::Own => None,
+            Self::Announced(peer) | Self::History(peer) => Some(*peer),
+        }
+    }
+}
+
 /// What can happen to a chain.
 #[derive(Clone, Debug)]
 pub enum Input {

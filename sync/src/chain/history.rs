@@ -12,6 +12,8 @@ use crate::bucket::{Height, MANIFEST_VERSION};
 use crate::limits::{HEADS_TIPS, LOCATOR_LINKS, WANTS};
 use crate::link::Link;
 
+/// So many leaves stand in it because they are the greatest, and as many because they came last.
+const NEWEST: usize = LOCATOR_LINKS / 4;
 /// So many ancestors stand in a locator one by one, before the steps double.
 const DENSE: u64 = 8;
 
@@ -42,7 +44,11 @@ impl Chain {
         }
         places.push(GENESIS);
         places.extend(self.best.filter(|best| !self.dag.is_ancestor(*best, self.head)));
-        places.extend(self.dag.leaves().values().rev().filter(|at| **at != self.head).take(LOCATOR_LINKS));
+        // The greatest, which a peer is most likely to ask about; and the last that came, where an answer broke off.
+        places.extend(self.dag.leaves().values().rev().take(NEWEST));
+        let mut last: Vec<_> = self.dag.leaves().values().copied().collect();
+        last.sort_unstable_by_key(|at| std::cmp::Reverse(*at));
+        places.extend(last.iter().take(NEWEST));
         let mut seen = BTreeSet::new();
         places.retain(|at| seen.insert(*at));
         places.iter().take(LOCATOR_LINKS).map(|at| self.dag.link(*at)).collect()

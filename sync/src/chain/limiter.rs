@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::dag::{GENESIS, Key};
+use super::dag::{GENESIS, Index, Key};
 use super::pending::Offered;
 use super::rules::Valid;
 use super::{Chain, Output, Source};
@@ -169,9 +169,12 @@ impl Chain {
 
     /// Counts what the archive holds of each author, where that was not seen.
     pub(super) fn count_archive(&mut self) {
+        let oldest = self.oldest_relayed();
         let mut canonical = vec![false; self.dag.len()];
         self.dag.ancestors(self.head).for_each(|at| canonical[at.number()] = true);
-        for at in self.dag.all().filter(|at| *at != GENESIS && !canonical[at.number()]) {
+        let is_stale = |at: &Index| !canonical[at.number()] && self.dag.key(*at) < oldest;
+        let stale: Vec<_> = self.dag.all().filter(|at| *at != GENESIS).filter(is_stale).collect();
+        for at in stale {
             self.limiter.archive(self.dag.author(at));
         }
     }

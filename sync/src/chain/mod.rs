@@ -23,7 +23,7 @@
 //! depth higher. *Tips* are the leaves that are not stale; the bucket is *forked* while there is more than one.
 //! Staleness is a view, never a reason to refuse an ancestor: a chain that would win is admitted however deep its fork
 //! point lies. Only an *announced* head that is stale is answered with our own, and not passed on. It is kept.
-//! For that test our own is the shown head, so that a withheld chain makes no honest work stale, and a leaf of a later epoch
+//! For that test our own is the shown head (a pin aside), so that a withheld chain makes no honest work stale, and a leaf of a later epoch
 //! than that is never stale: it would win.
 //!
 //! A **deep reorganisation** is a new head that descends from none of the last finality-depth heads. It is adopted like
@@ -261,8 +261,14 @@ impl Chain {
         if !matches!(source, Source::Announced(_)) {
             self.limiter.forget(&offered.manifest.author, &link);
         }
+        let missing = self.pending.missing();
         if !self.has(&Missing::Manifest(link)) {
             self.judge(now, offered, out);
+            if let Source::History(from) = source
+                && self.dag.find(&link).is_some()
+            {
+                self.peers.brought(&from);
+            }
         }
         let refused = out.iter().any(|output| matches!(output, Output::Rejected { link: at, .. } if *at == link));
         match source {
@@ -271,7 +277,7 @@ impl Chain {
                 self.correct(now, by, out);
             }
             // What waits now waits for something that whoever passed it on has.
-            Source::Announced(by) if self.pending.contains(&link) => self.ask(now, Some(by), out),
+            Source::Announced(by) if self.pending.missing() > missing => self.ask(now, Some(by), out),
             _ => {}
         }
     }
@@ -376,9 +382,7 @@ impl Chain {
         out.push(Output::Head { from, to: link, height, fork_point });
         if let Some(fork_point) = fork_point.filter(|_| deep) {
             out.push(Output::DeepReorganisation { from, to: link, fork_point });
-            self.hold(out);
         }
-        self.end_hold(out);
         if self.recent.len() >= self.recent_heads() {
             self.recent.pop_front();
         }

@@ -10,7 +10,8 @@ use super::dispute::Dispute;
 use super::{Chain, Heads, HistoryRequest, Missing, Output};
 use crate::bucket::{DeviceId, Timestamp};
 use crate::limits::{
-    EXCHANGE_EVERY_MS, FETCH_FAILED_MOST_MS, FETCH_FAILED_MS, FETCH_MS, LACKS, MEMBERS, TELL_EVERY_MS, WANTS,
+    EXCHANGE_EVERY_MS, FETCH_FAILED_MOST_MS, FETCH_FAILED_MS, FETCH_MS, FETCH_SLOW_MS, LACKS, MEMBERS, TELL_EVERY_MS,
+    WANTS,
 };
 use crate::link::Link;
 
@@ -25,6 +26,8 @@ pub(super) struct Peer {
     /// How often it failed in a row, and until when it is left alone.
     failures: u32,
     quiet_until: Timestamp,
+    /// The number of the last question that it was asked: who was not asked for longest is asked next.
+    turn: u64,
     /// When it was last told our heads because it was behind.
     told: Option<Timestamp>,
 }
@@ -34,8 +37,9 @@ pub(super) struct Peer {
 struct Asked {
     wants: BTreeSet<Missing>,
     at: Timestamp,
-    /// How many manifests were known then, and the head.
-    known: usize,
+    /// How many manifests it brought that were not here.
+    brought: usize,
+    /// The head when it was asked.
     head: Link,
 }
 
@@ -52,6 +56,7 @@ pub(super) struct Peers {
     connected: BTreeMap<DeviceId, Peer>,
     /// When heads were last told to all.
     exchanged: Timestamp,
+    turns: u64,
 }
 
 impl Peers {
@@ -59,8 +64,19 @@ impl Peers {
         self.connected.iter()
     }
 
+    pub(super) fn get(&self, peer: &DeviceId) -> Option<&Peer> {
+        self.connected.get(peer)
+    }
+
     pub(super) fn get_mut(&mut self, peer: &DeviceId) -> Option<&mut Peer> {
         self.connected.get_mut(peer)
+    }
+
+    /// A manifest came that was not here.
+    pub(super) fn brought(&mut self, peer: &DeviceId) {
+        if let Some(asked) = self.connected.get_mut(peer).and_then(|peer| peer.asked.as_mut()) {
+            asked.brought += 1;
+        }
     }
 }
 
@@ -72,7 +88,8 @@ impl Chain {
         if self.peers.connected.is_empty() {
             self.peers.exchanged = now;
         }
-        self.peers.connected.insert(peer, Peer::default());
+        // One that comes again is not forgotten to have failed.
+        self.peers.connected.entry(peer).or_default().asked = None;
         self.send_heads(peer, true, out);
     }
 
@@ -112,12 +129,11 @@ impl Chain {
         (ok, more): (bool, bool),
         out: &mut Vec<Output>,
     ) {
-        let (known, head) = (self.dag.len() + self.lists.len(), self.head());
+        let head = self.head();
         let Some(asked) = self.peers.get_mut(&from).and_then(|peer| peer.asked.take()) else { return };
         let lacks: Vec<_> = asked.wants.iter().filter(|want| ok && !more && !self.has(want)).copied().collect();
         let Some(peer) = self.peers.get_mut(&from) else { return };
-        let progress = known > asked.known;
-        if !ok || more && !progress {
+        if !ok || more && asked.brought == 0 {
             peer.fail(now);
         } else {
             peer.failures = 0;
@@ -131,13 +147,18 @@ impl Chain {
             out.push(Output::Announce(head));
         }
         self.look_at_disputes(now, out);
-        self.ask(now, Some(from), out);
+        // Where it goes on it goes on with this one; whoever brought nothing has its turn after the others.
+        self.ask(now, Some(from).filter(|_| asked.brought > 0), out);
     }
 
     /// Time has passed.
     pub(super) fn tick(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         self.admit_deferred(now, out);
         for peer in self.peers.connected.values_mut() {
+            // Where the clock was set back, it begins anew.
+            if let Some(asked) = &mut peer.asked {
+                asked.at = asked.at.min(now);
+            }
             // The driver bounds each answer in time; this is for the one that it forgot.
             if peer.asked.as_ref().is_some_and(|asked| asked.at.0.saturating_add(FETCH_MS) <= now.0) {
                 peer.asked = None;
@@ -158,9 +179,10 @@ impl Chain {
         let after = |at: Timestamp, ms| Timestamp(at.0.saturating_add(ms));
         let exchange = (!self.peers.connected.is_empty()).then(|| after(self.peers.exchanged, EXCHANGE_EVERY_MS));
         let of_peers = self.peers.connected.values().flat_map(|peer| {
+            let slow = peer.asked.as_ref().map(|asked| after(asked.at, FETCH_SLOW_MS)).filter(|at| *at > now);
             let answer = peer.asked.as_ref().map(|asked| after(asked.at, FETCH_MS));
             let again = Some(peer.quiet_until).filter(|at| peer.asked.is_none() && *at > now);
-            [answer, again, peer.dispute.as_ref().and_then(Dispute::deadline)].into_iter().flatten()
+            [slow, answer, again, peer.dispute.as_ref().and_then(Dispute::deadline)].into_iter().flatten()
         });
         of_peers.chain(exchange).chain(self.limiter.next_turn(now)).min()
     }
@@ -182,30 +204,36 @@ impl Chain {
     pub(super) fn ask(&mut self, now: Timestamp, first: Option<DeviceId>, out: &mut Vec<Output>) {
         let idle = |peer: &Peer| peer.asked.is_none() && (peer.quiet_until <= now || too_far(now, peer.quiet_until));
         let mut peers: Vec<_> = self.peers.all().filter(|(_, peer)| idle(peer)).map(|(id, _)| *id).collect();
-        peers.sort_by_key(|id| Some(*id) != first);
+        peers.sort_by_key(|id| (Some(*id) != first, self.peers.get(id).map(|peer| peer.turn)));
         let mut locator = None;
         for from in peers {
-            let wants = self.wants_of(&from);
+            let wants = self.wants_of(now, &from);
             if wants.is_empty() {
                 continue;
             }
             let locator = locator.get_or_insert_with(|| self.locator()).clone();
-            let (known, head) = (self.dag.len() + self.lists.len(), self.head());
+            let head = self.head();
+            self.peers.turns += 1;
+            let turn = self.peers.turns;
             let Some(peer) = self.peers.get_mut(&from) else { continue };
-            peer.asked = Some(Asked { wants: wants.iter().copied().collect(), at: now, known, head });
+            peer.turn = turn;
+            peer.asked = Some(Asked { wants: wants.iter().copied().collect(), at: now, brought: 0, head });
             out.push(Output::Fetch { from, request: HistoryRequest { wants, locator } });
         }
     }
 
-    /// What a peer can be asked for: what it named, and what is waited for; not what it lacks, or another one is asked for.
-    fn wants_of(&self, from: &DeviceId) -> Vec<Missing> {
+    /// What a peer can be asked for: what it named, and what is waited for; not what it lacks, or another one was just
+    /// asked for.
+    fn wants_of(&self, now: Timestamp, from: &DeviceId) -> Vec<Missing> {
         let Some(peer) = self.peers.connected.get(from) else { return Vec::new() };
-        let others = || self.peers.connected.values().filter_map(|peer| peer.asked.as_ref());
+        let is_new = |asked: &&Asked| asked.at.0.saturating_add(FETCH_SLOW_MS) > now.0;
+        let asked = self.peers.connected.values().filter_map(|peer| peer.asked.as_ref()).filter(is_new);
+        let asked: BTreeSet<_> = asked.flat_map(|asked| &asked.wants).collect();
         let named = peer.heads.iter().flat_map(Heads::links).map(Missing::Manifest);
         let open = named
             .filter(|want| !self.has(want))
             .chain(self.wanted())
-            .filter(|want| !peer.lacks.contains(want) && !others().any(|asked| asked.wants.contains(want)));
+            .filter(|want| !peer.lacks.contains(want) && !asked.contains(want));
         let mut wants: Vec<_> = open.take(WANTS).collect();
         wants.sort_unstable();
         wants.dedup();

@@ -19,12 +19,13 @@ pub(super) struct Pending {
     capacity: usize,
     waiting: BTreeMap<Link, (Offered, Missing)>,
     by_missing: BTreeMap<Missing, BTreeSet<Link>>,
-    by_author: BTreeMap<DeviceId, BTreeSet<(Epoch, Height, Link)>>,
+    /// By who brought them: anybody can invent authors.
+    by_peer: BTreeMap<Option<DeviceId>, BTreeSet<(Epoch, Height, Link)>>,
 }
 
 impl Pending {
     pub(super) const fn new(capacity: usize) -> Self {
-        Self { capacity, waiting: BTreeMap::new(), by_missing: BTreeMap::new(), by_author: BTreeMap::new() }
+        Self { capacity, waiting: BTreeMap::new(), by_missing: BTreeMap::new(), by_peer: BTreeMap::new() }
     }
 
     pub(super) fn contains(&self, link: &Link) -> bool {
@@ -33,6 +34,11 @@ impl Pending {
 
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// How many things are waited for.
+    pub(super) fn missing(&self) -> usize {
+        self.by_missing.len()
     }
 
     /// What is waited for.
@@ -44,16 +50,16 @@ impl Pending {
     pub(super) fn add(&mut self, offered: Offered, missing: Missing) -> Option<Link> {
         let link = offered.manifest.link();
         self.by_missing.entry(missing).or_default().insert(link);
-        let of_author = self.by_author.entry(offered.manifest.author).or_default();
-        of_author.insert((offered.manifest.share.epoch, offered.manifest.height, link));
+        let of_peer = self.by_peer.entry(offered.source.peer()).or_default();
+        of_peer.insert((offered.manifest.share.epoch, offered.manifest.height, link));
         self.waiting.insert(link, (offered, missing));
         (self.waiting.len() > self.capacity).then(|| self.evict()).flatten()
     }
 
-    /// Drops from the author who has the most here, so that nobody can crowd out the others; and of his the greatest,
+    /// Drops from the peer that brought the most, so that nobody can crowd out the others; and of those the greatest,
     /// since history is walked from the head down, and the older ones are nearer to what is known.
     fn evict(&mut self) -> Option<Link> {
-        let crowd = self.by_author.values().max_by_key(|links| links.len())?;
+        let crowd = self.by_peer.values().max_by_key(|links| links.len())?;
         let (_, _, link) = *crowd.last()?;
         self.remove(&link);
         Some(link)
@@ -63,7 +69,7 @@ impl Pending {
         let (offered, missing) = self.waiting.remove(link)?;
         let manifest = &offered.manifest;
         prune(&mut self.by_missing, &missing, link);
-        prune(&mut self.by_author, &manifest.author, &(manifest.share.epoch, manifest.height, *link));
+        prune(&mut self.by_peer, &offered.source.peer(), &(manifest.share.epoch, manifest.height, *link));
         Some(offered)
     }
 

@@ -135,7 +135,15 @@ impl Chain {
         }
         self.pinned = pinned;
         out.push(Output::Pinned(pin));
-        self.show(out);
+        self.present(out);
+    }
+
+    /// Undoes a decision that could not be remembered.
+    pub fn take_back(&mut self, saved: &super::Saved) {
+        let find = |pin: super::Pin| Some(Pinned { at: self.dag.find(&pin.at)?, cause: pin.cause });
+        self.pinned = saved.pin.and_then(find);
+        self.policy = saved.policy;
+        self.present(&mut Vec::new());
     }
 
     /// This device has written on what it shows.
@@ -148,26 +156,37 @@ impl Chain {
         }
     }
 
-    /// Keeps what is shown in spite of a new head that has nothing of it.
-    pub(super) fn hold(&mut self, out: &mut Vec<Output>) {
-        if self.policy.reorganisation == OnReorganisation::Hold
-            && self.pinned.is_none()
-            && let Some(at) = self.shown()
-        {
-            self.set_pin(Some(Pin { at, cause: Cause::Held }), out);
+    /// Keeps what is shown in spite of a greater version that has nothing of the last ones, if that is the policy; and lets
+    /// go of it once the greatest has it again.
+    fn hold_or_let_go(&mut self, out: &mut Vec<Output>) {
+        let (Some(best), Some(shown)) = (self.best, self.shown) else { return };
+        match self.pinned {
+            Some(Pinned { at, cause: Cause::Held }) if self.dag.is_ancestor(at, best) => {
+                self.pinned = None;
+                out.push(Output::Pinned(None));
+            }
+            None if self.policy.reorganisation == OnReorganisation::Hold && self.leaves_deep(shown, best) => {
+                self.pinned = Some(Pinned { at: shown, cause: Cause::Held });
+                out.push(Output::Pinned(self.pin()));
+            }
+            _ => {}
         }
     }
 
-    /// Holds no longer what the head has come back to.
-    pub(super) fn end_hold(&mut self, out: &mut Vec<Output>) {
-        let held = self.pinned.filter(|pinned| pinned.cause == Cause::Held);
-        if held.is_some_and(|pinned| self.dag.is_ancestor(pinned.at, self.head)) {
-            self.set_pin(None, out);
-        }
+    /// Whether a version has nothing of the last ones before another, as many as the finality depth.
+    fn leaves_deep(&self, from: Index, to: Index) -> bool {
+        let height = |at| self.dag.key(at).height.0;
+        height(from) - height(self.dag.fork_point(from, to)) >= self.finality_depth
     }
 
     /// Shows what is to be shown, if that has changed.
     pub(super) fn show(&mut self, out: &mut Vec<Output>) {
+        self.hold_or_let_go(out);
+        self.present(out);
+    }
+
+    /// Shows what is to be shown, without a look at what the policy would hold.
+    fn present(&mut self, out: &mut Vec<Output>) {
         let target = match self.pinned {
             None => self.best,
             Some(pinned) if self.dag.get(pinned.at).complete => Some(pinned.at),

@@ -51,7 +51,7 @@ impl Chain {
             }
         }
         last.sort_by_key(|(point, at)| (self.dag.key(*point), self.dag.key(*at)));
-        let carried = self.carried();
+        let carried = self.carried(author);
         last.into_iter().map(|(point, at)| self.displaced_at(author, at, point, &carried)).collect()
     }
 
@@ -67,9 +67,11 @@ impl Chain {
         Displaced { last: link, fork_point: self.dag.link(point), manifests: own.count() as u64, fate }
     }
 
-    /// Orphans, and who on the head's chain says that it carries them.
-    fn carried(&self) -> Vec<(Index, Index)> {
-        let carriers = self.dag.reapplied().filter(|(at, _)| self.dag.is_ancestor(*at, self.head));
+    /// Orphans, and which manifest of the device's own on the head's chain says that it carries them. Another's word does
+    /// not count: it could silence what it did not carry.
+    fn carried(&self, author: &DeviceId) -> Vec<(Index, Index)> {
+        let is_own = |at| self.dag.author(at) == *author && self.dag.is_ancestor(at, self.head);
+        let carriers = self.dag.reapplied().filter(|(at, _)| is_own(*at));
         carriers.flat_map(|(at, links)| links.iter().filter_map(move |link| Some((self.dag.find(link)?, at)))).collect()
     }
 

@@ -54,10 +54,6 @@ impl Lists {
         })
     }
 
-    pub(super) const fn len(&self) -> usize {
-        self.lists.len()
-    }
-
     pub(super) fn find(&self, link: &Link) -> Option<ListIndex> {
         self.index.get(link).copied()
     }
@@ -162,6 +158,12 @@ fn check_share(parent: &Entry, lists: &Lists, manifest: &Manifest) -> Result<Lis
     }
     if at == parent.list {
         return Ok(at);
+    }
+    // Who takes part in a list that the owner signed may not choose where it comes into force: else one who is removed could
+    // put it on top of a longer chain of its own.
+    let is_owner = |list: &List| list.role(&manifest.author) == Some(Role::Owner);
+    if !is_owner(before) || !is_owner(list) {
+        return Err(Rejected::NotAnOwner.into());
     }
     if list.sequence <= before.sequence {
         return Err(Rejected::MembersReplayed { parent: before.sequence, found: list.sequence }.into());

@@ -57,6 +57,9 @@ pub enum BucketError {
     /// What was synced last was made on the version that is shown, and has to be published there.
     #[error("something is not published yet")]
     Unpublished,
+    /// What is mounted goes on with the version that it began with.
+    #[error("the bucket is mounted: unmount it, and try again")]
+    Mounted,
     /// No manifest of this bucket.
     #[error("version {} is not known here", .0.short())]
     UnknownVersion(Link),

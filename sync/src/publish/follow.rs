@@ -53,8 +53,7 @@ impl Bucket {
     /// If it can not be stored.
     pub fn set_policy(&self, policy: Policy) -> Result<(), BucketError> {
         let _one_at_a_time = self.publishing.lock();
-        let before = self.policy();
-        self.decide(Input::Policy(policy), Input::Policy(before))
+        self.decide(Input::Policy(policy))
     }
 
     /// What is pinned.
@@ -62,11 +61,10 @@ impl Bucket {
         self.state.lock().chain.pin()
     }
 
-    /// Shows a version whatever the head is, and builds on it; or, with none, shows the head again. Durable on return. Not
-    /// for a bucket that is mounted: what is mounted would go on with the version before.
+    /// Shows a version whatever the head is, and builds on it; or, with none, shows the head again. Durable on return.
     ///
     /// # Errors
-    /// If the version is not known, or its content is not on this machine; if something is not published that was made on
+    /// If the bucket is mounted; if the version is not known, or its content is not on this machine; if something is not published that was made on
     /// the version that is shown; if the decision can not be stored.
     pub fn pin(&self, to: Option<Link>) -> Result<(), BucketError> {
         let _one_at_a_time = self.publishing.lock();
@@ -74,8 +72,7 @@ impl Bucket {
         if let Some(link) = to {
             self.check_content(&link)?;
         }
-        let before = self.pinned().map(|pin| pin.at);
-        self.decide(Input::Pin(to), Input::Pin(before))
+        self.decide(Input::Pin(to))
     }
 
     /// Shows what most connected members show, if there is a majority. Durable on return. As [`Bucket::pin`] otherwise.
@@ -85,14 +82,11 @@ impl Bucket {
     pub fn vote(&self) -> Result<Ballot, BucketError> {
         let _one_at_a_time = self.publishing.lock();
         self.check_published()?;
-        let (ballot, before) = {
-            let state = self.state.lock();
-            (state.chain.ballot(), state.chain.pin().map(|pin| pin.at))
-        };
+        let ballot = self.state.lock().chain.ballot();
         if let Some(winner) = &ballot.winner {
             self.check_content(winner)?;
         }
-        self.decide(Input::Vote, Input::Pin(before))?;
+        self.decide(Input::Vote)?;
         Ok(ballot)
     }
 
@@ -110,6 +104,9 @@ impl Bucket {
     }
 
     fn check_published(&self) -> Result<(), BucketError> {
+        if self.is_held() {
+            return Err(BucketError::Mounted);
+        }
         if self.has_checkpoint() { Err(BucketError::Unpublished) } else { Ok(()) }
     }
 
@@ -123,13 +120,14 @@ impl Bucket {
     }
 
     /// Lets the chain decide something, and remembers it; or takes it back, where it can not be remembered.
-    fn decide(&self, input: Input, back: Input) -> Result<(), BucketError> {
+    fn decide(&self, input: Input) -> Result<(), BucketError> {
         let mut state = self.state.lock();
+        let before = state.chain.saved();
         let outputs = state.chain.handle(now(), input);
         let saved = state.chain.saved();
         drop(state);
         if let Err(error) = self.save(&saved) {
-            self.state.lock().chain.handle(now(), back);
+            self.state.lock().chain.take_back(&before);
             return Err(error);
         }
         self.follow(&outputs)

@@ -118,7 +118,10 @@ impl Bucket {
         let mut holders = self.holders.lock();
         holders.retain(|holder| holder.strong_count() > 0);
         // From before it looks at the version that is shown, so that no other one is meanwhile.
-        self.attaching.fetch_add(1, Ordering::AcqRel);
+        {
+            let _no_pin_is_set = self.publishing.lock();
+            self.attaching.fetch_add(1, Ordering::AcqRel);
+        }
         let made = make();
         if let Ok(made) = &made {
             let weak: Weak<T> = Arc::downgrade(made);

@@ -239,9 +239,11 @@ fn load_chain(store: &Store, device: DeviceId) -> Result<Loaded, BucketError> {
             lists.insert(members, list);
         }
         let mut record = Record::stored(&manifest);
-        // What this device published it had in full, and the newest of it is looked for below.
-        record.complete =
-            !dropped.contains(&record.link) && (record.author == device || store.contains(&manifest.claims().entry)?);
+        // What this device published it had in full, and the newest of it is looked for below. Of what came from others,
+        // nodes are stored behind all that are below them, so that the roots say that the rest is there.
+        let Manifest { entry, pins, .. } = manifest.claims();
+        record.complete = !dropped.contains(&record.link)
+            && (record.author == device || store.contains(entry)? && store.contains(pins)?);
         loader.record(&record)?;
     }
     Ok(Loaded { chain: loader.finish(stored_chain_state(store)?), genesis, lists })

@@ -107,6 +107,8 @@ impl Transaction<'_> {
             let manifests = vec![(manifest.link(), manifest.bytes().to_vec())];
             store.commit(Commit { manifests, meta: Vec::new() })?;
             self.admit(manifest)?;
+            // What it has, this version was made from.
+            self.bucket.state.lock().same.push(self.base);
         }
         Ok(())
     }

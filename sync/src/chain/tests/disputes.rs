@@ -154,3 +154,22 @@ fn a_policy_can_refuse_to_write_until_it_is_settled_l_1636_1670() {
     shows(&mut peer, 1, last(&a), false);
     assert_eq!(peer.chain.may_publish(), Ok(()));
 }
+
+#[test]
+fn one_alone_is_no_majority() {
+    let (_, mut peer, a, _) = forked();
+    peer.handle(Input::Pin(Some(a[1].link())));
+    assert_eq!((peer.chain.ballot().voters, peer.chain.ballot().winner), (1, None));
+    assert_eq!(peer.handle(Input::Vote), []);
+    assert_eq!(peer.chain.pin(), Some(Pin { at: a[1].link(), cause: Cause::User }));
+}
+
+#[test]
+fn a_head_that_is_not_known_yet_ends_no_dispute() {
+    let (world, mut peer, _, b) = forked();
+    shows(&mut peer, 1, &b[1], true);
+    let unknown = world.grow(last(&b), 1, "unknown", 1);
+    let out = shows(&mut peer, 1, &unknown[0], true);
+    assert!(!out.contains(&Output::HardForkEnded { peer: voter(1) }), "{out:?}");
+    assert_eq!(peer.chain.hard_forks().count(), 1);
+}

@@ -122,9 +122,9 @@ fn the_archive_of_one_author_is_bounded_and_a_winner_comes_from_beyond_it_l_465_
 
 #[test]
 fn a_restart_counts_what_the_archive_holds() {
-    let world = World::fixed(1, 10);
+    let world = World::fixed(1, 1);
     let mut peer = Peer::of(&world);
-    peer.learn(&world.grow(&world.genesis, 0, "m", 5));
+    peer.learn(&world.grow(&world.genesis, 0, "m", 8));
     let orphans = world.grow(&world.genesis, 1, "orphan", 3);
     peer.learn(&orphans);
     let again = Chain::load(&world.genesis, [world.list.clone()], peer.chain.records(), peer.chain.saved()).unwrap();

@@ -1,7 +1,7 @@
 //! Heads are exchanged, and what is missing is asked for.
 
 use super::*;
-use crate::limits::{EXCHANGE_EVERY_MS, FETCH_FAILED_MS, FETCH_MS, WANTS};
+use crate::limits::{EXCHANGE_EVERY_MS, FETCH_FAILED_MS, FETCH_MS, FETCH_SLOW_MS, WANTS};
 
 const OTHER: DeviceId = DeviceId([8; 32]);
 
@@ -270,4 +270,38 @@ fn questions_and_locators_are_bounded() {
     heads.tips = (0..200).map(|at| crate::bucket::testing::link(&at.to_string())).collect();
     let out = peer.handle(Input::Heads { from: PEER, heads: Box::new(heads), answer: false });
     assert_eq!(asked(&out)[0].1.len(), WANTS);
+}
+
+#[test]
+fn an_answer_that_broke_off_on_a_side_branch_goes_on_where_it_ended() {
+    let world = World::fixed(2, 10);
+    let common = world.grow(&world.genesis, 0, "m", 100);
+    let (mine, theirs) = (world.grow(&common[9], 0, "mine", 300), world.grow(&common[9], 1, "theirs", 900));
+    // Greater than where an answer breaks off, and more than a locator has room for.
+    let orphans: Vec<_> = (0..80).map(|at| world.child(&mine[200 + at], 2, "orphan")).collect();
+    let left: Vec<_> = common[..10].iter().chain(&mine).chain(&orphans).collect();
+    let right: Vec<_> = common[..10].iter().chain(&theirs).collect();
+    let (pair, peers) = Pair::meet(&world, &[], [&left, &right], 100);
+    assert_eq!(peers[0].chain.head(), last(&theirs).link());
+    assert!(pair.round_trips < 30, "{} round trips", pair.round_trips);
+}
+
+#[test]
+fn a_member_that_brings_nothing_does_not_keep_what_is_wanted_to_itself() {
+    let world = World::fixed(0, 10);
+    let chain = world.grow(&world.genesis, 0, "m", 30);
+    let mut peer = Peer::of(&world);
+    peer.handle(Input::Connected(OTHER));
+    peer.handle(Input::Connected(PEER));
+    let heads = Box::new(Heads { head: last(&chain).link(), ..peer.chain.heads() });
+    // It has the lower id and is asked first; then it waits, while other things come.
+    assert_eq!(asked(&peer.handle(Input::Heads { from: OTHER, heads: heads.clone(), answer: false }))[0].0, OTHER);
+    assert_eq!(asked(&peer.handle(Input::Heads { from: PEER, heads, answer: false })), []);
+    peer.take(&chain[0], Source::Announced(PEER));
+    let at = peer.chain.next_tick(Timestamp(peer.now)).unwrap();
+    assert_eq!(at.0 - peer.now, FETCH_SLOW_MS - 1);
+    peer.now = at.0;
+    assert_eq!(asked(&peer.handle(Input::Tick))[0].0, PEER, "another one is asked after some seconds");
+    let out = peer.handle(Input::Fetched { from: OTHER, ok: true, more: true });
+    assert_eq!(asked(&out), [], "what came by gossip meanwhile is not its own doing");
 }

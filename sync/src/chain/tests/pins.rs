@@ -125,3 +125,29 @@ fn writes_can_be_refused_while_a_fork_is_live_l_1009_1038() {
     peer.learn(&a[1..]);
     assert_eq!(peer.chain.may_publish(), Ok(()), "the fork is over");
 }
+
+#[test]
+fn a_deep_chain_that_can_not_be_shown_is_not_held_against_and_freezes_nobody() {
+    let world = World::fixed(2, 10);
+    let mut peer = Peer::of(&world);
+    peer.handle(Input::Policy(Policy { reorganisation: OnReorganisation::Hold, ..Policy::default() }));
+    let honest = world.grow(&world.genesis, 0, "honest", 14);
+    peer.learn(&honest[..12]);
+    let withheld = world.grow(&world.genesis, 2, "withheld", 40);
+    withheld.iter().for_each(|manifest| drop(peer.take(manifest, HISTORY)));
+    assert_eq!((peer.chain.head(), peer.chain.pin()), (last(&withheld).link(), None));
+    peer.learn(&honest[12..]);
+    assert_eq!(peer.chain.shown(), Some(last(&honest).link()), "others' work is still followed");
+    peer.complete(last(&withheld));
+    assert_eq!(peer.chain.pin(), Some(Pin { at: last(&honest).link(), cause: Cause::Held }), "once it could be shown");
+}
+
+#[test]
+fn what_could_not_be_remembered_is_taken_back_as_it_was() {
+    let (_, mut peer, old, ..) = held();
+    let saved = peer.chain.saved();
+    peer.handle(Input::Pin(None));
+    assert_eq!(peer.chain.pin(), None);
+    peer.chain.take_back(&saved);
+    assert_eq!((peer.chain.saved(), peer.chain.shown()), (saved, Some(last(&old).link())));
+}

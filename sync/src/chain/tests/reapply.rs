@@ -80,3 +80,15 @@ fn what_brings_nothing_new_is_remembered_as_settled() {
     let again = Chain::load(&world.genesis, [world.list.clone()], peer.chain.records(), peer.chain.saved()).unwrap();
     assert_eq!(again.displaced(&me)[0].fate, Fate::Settled);
 }
+
+#[test]
+fn anothers_word_silences_nobodys_displaced_work() {
+    let world = World::fixed(1, 10);
+    let me = world.devices[1].id();
+    let mut peer = Peer::of(&world);
+    let (mine, theirs) = (world.child(&world.genesis, 1, "mine"), world.grow(&world.genesis, 0, "theirs", 2));
+    peer.learn(std::slice::from_ref(&mine));
+    peer.learn(&theirs);
+    peer.learn(&[carrying(&world, last(&theirs), 0, &[&mine])]);
+    assert_eq!(peer.chain.displaced(&me)[0].fate, Fate::Open);
+}

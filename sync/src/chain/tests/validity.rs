@@ -114,6 +114,24 @@ fn an_epoch_beats_any_length_so_that_a_removed_writer_can_not_win() {
 }
 
 #[test]
+fn only_an_owner_says_where_a_member_list_comes_into_force() {
+    let world = World::fixed(2, 10);
+    let list = world.removing(&world.list, 1);
+    let mut peer = Peer::of(&world);
+    peer.give(&list);
+    let removal = world.share(&world.genesis, 0, &list);
+    peer.hear(&removal);
+    for writer in [1, 2] {
+        let long = world.grow(&world.genesis, writer, "long", 5);
+        long.iter().for_each(|manifest| drop(peer.hear(manifest)));
+        // One who was removed, and one who was not, put the owner's list on top of a longer chain of their own.
+        let out = peer.hear(&world.share(last(&long), writer, &list));
+        assert_eq!(rejected(&out), [&Rejected::NotAnOwner]);
+    }
+    assert_eq!(peer.chain.head(), removal.link());
+}
+
+#[test]
 fn an_epoch_goes_up_by_one_and_only_with_a_new_list() {
     let world = World::fixed(1, 10);
     let next = world.removing(&world.list, 1);
@@ -140,8 +158,11 @@ fn an_epoch_goes_up_by_one_and_only_with_a_new_list() {
 #[test]
 fn rights_are_taken_only_with_a_new_epoch() {
     let world = World::fixed(1, 10);
-    let removed = world.relist(&world.list, |draft| drop(draft.members.pop()));
-    let demoted = world.relist(&world.list, |draft| draft.members.iter_mut().for_each(|one| one.role = Role::Reader));
+    let writer = world.devices[1].id();
+    let removed = world.relist(&world.list, |draft| draft.members.retain(|one| one.device != writer));
+    let demoted = world.relist(&world.list, |draft| {
+        draft.members.iter_mut().filter(|one| one.device == writer).for_each(|one| one.role = Role::Reader);
+    });
     for list in [removed, demoted] {
         let mut peer = Peer::of(&world);
         peer.give(&list);
@@ -220,7 +241,7 @@ fn a_genesis_is_its_owners_own() {
 }
 
 #[test]
-fn what_waits_is_bounded_and_nobody_crowds_out_the_others() {
+fn what_waits_is_bounded_and_no_peer_crowds_out_what_the_others_bring() {
     let world = World::fixed(1, 10);
     for (honest, flooding) in [(0, 1), (1, 0)] {
         let mut peer = Peer::of(&world);
@@ -229,7 +250,7 @@ fn what_waits_is_bounded_and_nobody_crowds_out_the_others() {
         peer.hear(&good[1]);
         let flood = world.grow(&world.genesis, flooding, "flood", 20);
         for manifest in flood[1..].iter().step_by(2) {
-            peer.hear(manifest);
+            peer.take(manifest, Source::Announced(DeviceId([7; 32])));
             assert!(peer.chain.pending() <= 3);
         }
         assert_eq!(admitted(&peer.take(&good[0], HISTORY)), [good[0].link(), good[1].link()]);
