@@ -1,6 +1,6 @@
 //! A device and a bucket as the network knows them: an endpoint's identity, and a topic's name. Nothing here opens a socket.
 
-use iroh::{EndpointId, SecretKey};
+use iroh_base::{EndpointId, SecretKey};
 
 use crate::bucket::{DeviceId, DeviceKey};
 use crate::crypto::Secret;
@@ -32,7 +32,7 @@ mod tests {
         let endpoint = endpoint_key(&device);
         assert_eq!(endpoint.public(), endpoint_id(&device.id()).unwrap());
         assert_eq!(endpoint.public().as_bytes(), &device.id().0);
-        let signature = iroh::Signature::from_bytes(&device.sign("test", b"message").0);
+        let signature = iroh_base::Signature::from_bytes(&device.sign("test", b"message").0);
         assert!(endpoint.public().verify(b"test\0message", &signature).is_ok());
     }
 
