@@ -1,0 +1,269 @@
+//! What a node does about what its chain says: the one place where outputs become deeds.
+
+use std::sync::Arc;
+
+use jaxfs_sync::bucket::{MemberList, VerifiedManifest};
+use jaxfs_sync::chain::{Chain, Input, Missing, Output, Source};
+use jaxfs_sync::link::Link;
+
+use crate::cast::NodeId;
+use crate::node::Kind;
+use crate::queue::{MS, Micros, SECOND};
+use crate::sim::{Event, Sim, WrongRule};
+
+impl Sim {
+    /// Gives a node's chain an input, and does what it wants done, in order; a fuse may cut that short.
+    pub fn feed(&mut self, at: NodeId, input: Input) {
+        let now = self.queue.now();
+        let node = self.node_mut(at);
+        if !node.up {
+            return;
+        }
+        let (clock, life) = (node.clock(now), node.life);
+        for output in node.chain.handle(clock, input) {
+            self.react(at, output);
+            let node = self.node_mut(at);
+            if node.life != life {
+                return;
+            }
+            if let Some(left) = &mut node.fuse {
+                if *left == 0 {
+                    let back = self.dice.between(SECOND, 20 * SECOND);
+                    return self.crash(at, Some(back));
+                }
+                *left -= 1;
+            }
+        }
+        self.plan_tick(at);
+        let node = &self.nodes[at as usize];
+        self.checker.step(now, node);
+    }
+
+    fn react(&mut self, at: NodeId, output: Output) {
+        self.say(at, || format!("{}", Told(&output)));
+        match output {
+            Output::Admitted { manifest, relay } => {
+                let own = manifest.author == self.node(at).device;
+                self.admitted(at, &manifest);
+                if relay && own && !self.is_mute(at) {
+                    self.broadcast(at, manifest.link(), 0);
+                }
+            }
+            Output::Want(_) => self.node_mut(at).asking = true,
+            Output::Stale { link, .. } => self.note(33, at, link.prefix(), 0),
+            Output::Rejected { link, .. } => self.note(34, at, link.prefix(), 0),
+            Output::Dropped(link) => self.note(35, at, link.prefix(), 0),
+            Output::Head { to, .. } => {
+                self.note(31, at, to.prefix(), 0);
+                self.meter.head(self.queue.now(), at, to);
+            }
+            Output::Shown { to, .. } => self.note(32, at, to.prefix(), 0),
+            Output::ForkStarted | Output::ForkResolved { .. } => {
+                let node = self.node_mut(at);
+                node.disk.forked_at = node.chain.fork_detected_at();
+            }
+            Output::DeepReorganisation { .. } | Output::TipPruned { .. } => {}
+        }
+    }
+
+    /// Stores a manifest, and looks for its content.
+    fn admitted(&mut self, at: NodeId, manifest: &Arc<VerifiedManifest>) {
+        let link = manifest.link();
+        self.note(30, at, link.prefix(), manifest.height.0);
+        self.node_mut(at).disk.store(Arc::clone(manifest));
+        self.meter.admitted(self.queue.now(), at, link);
+        if !self.node(at).disk.has_content(&link) {
+            self.plan_seek(at, link, 0);
+        }
+    }
+
+    fn plan_seek(&mut self, at: NodeId, link: Link, misses: u32) {
+        let delay = if misses == 0 { self.dice.below(20 * MS) } else { self.dice.below(SECOND << misses.min(3)) };
+        let node = self.node_mut(at);
+        node.seeking.insert(link, misses);
+        let life = node.life;
+        self.queue.after(delay, Event::Seek(at, life, link));
+    }
+
+    /// After a start: looks for whatever is better than what is shown.
+    pub fn seek_again(&mut self, at: NodeId) {
+        let disk = &self.node(at).disk;
+        let open = disk.manifests().iter().map(|manifest| manifest.link()).filter(|link| !disk.has_content(link));
+        let open: Vec<_> = open.filter(|link| better_than_shown(&self.node(at).chain, link)).collect();
+        open.into_iter().for_each(|link| self.plan_seek(at, link, 0));
+    }
+
+    /// Looks for somebody who has the content of a version.
+    pub(crate) fn seek(&mut self, at: NodeId, link: Link) {
+        let Some(misses) = self.node_mut(at).seeking.remove(&link) else { return };
+        if !better_than_shown(&self.node(at).chain, &link) {
+            return;
+        }
+        match self.holder(at, &link) {
+            Some(_) => {
+                let (least, most) = self.setup.content;
+                let life = self.node(at).life;
+                let takes = self.dice.between(least, most);
+                self.queue.after(takes, Event::Content(at, life, link));
+            }
+            None => self.plan_seek(at, link, misses + 1),
+        }
+    }
+
+    /// Somebody in reach who has the content of a version.
+    fn holder(&mut self, at: NodeId, link: &Link) -> Option<NodeId> {
+        let holders = self.holders.get(link)?;
+        let first = self.dice.index(holders.len());
+        let mut some = (0..holders.len().min(16)).map(|step| holders[(first + step) % holders.len()]);
+        some.find(|peer| self.nodes[*peer as usize].up && self.links.joined(at, *peer))
+    }
+
+    /// The content of a version is on this machine.
+    pub(crate) fn content_came(&mut self, at: NodeId, link: Link) {
+        self.note(36, at, link.prefix(), 0);
+        self.keep_content(at, link);
+        self.feed(at, Input::Complete(link));
+    }
+
+    /// Stores the content of a version; whoever is no villain gives it on.
+    pub fn keep_content(&mut self, at: NodeId, link: Link) {
+        let node = self.node_mut(at);
+        if node.disk.store_content(link) && node.kind != Kind::Hollow {
+            self.holders.entry(link).or_default().push(at);
+        }
+    }
+
+    /// Publishes on what is shown, if this device may. Gives what was stored.
+    pub fn publish(&mut self, at: NodeId) -> Option<Link> {
+        let node = self.node(at);
+        let shown = node.chain.shown().filter(|_| node.up)?;
+        let (parent, clock) = (self.cast.manifest(&shown)?, node.clock(self.now()));
+        if !self.cast.may_write_after(&parent, at) {
+            return None;
+        }
+        let manifest = self.cast.child(&parent, at, clock, None).ok()?;
+        self.publish_this(at, manifest)
+    }
+
+    /// Publishes what this device made: the content is stored first.
+    pub(crate) fn publish_this(&mut self, at: NodeId, manifest: Arc<VerifiedManifest>) -> Option<Link> {
+        let (link, life) = (manifest.link(), self.node(at).life);
+        self.say(at, || format!("publishes {} at {}", link.short(), manifest.height));
+        self.meter.published(self.queue.now(), link);
+        self.keep_content(at, link);
+        self.feed(at, Input::Manifest { manifest, source: Source::Own });
+        let node = self.node_mut(at);
+        let stored = node.disk.manifests().last().is_some_and(|last| last.link() == link);
+        if !stored && !node.disk.manifests().iter().any(|one| one.link() == link) {
+            return None;
+        }
+        node.acknowledged.push(link);
+        if node.life == life {
+            self.feed(at, Input::Complete(link));
+        }
+        Some(link)
+    }
+
+    /// The owner takes a node out of the member list, in a new epoch.
+    pub(crate) fn remove_member(&mut self, gone: NodeId) {
+        let node = self.node(0);
+        let Some(shown) = node.chain.shown().filter(|_| node.up) else {
+            return self.queue.after(2 * SECOND, Event::Remove(gone));
+        };
+        let clock = node.clock(self.now());
+        let Some(parent) = self.cast.manifest(&shown) else { return };
+        let Some(list) = self.cast.list_without(&parent, gone) else { return };
+        self.say(0, || format!("removes {gone}"));
+        if let Ok(manifest) = self.cast.child(&parent, 0, clock, Some(&list)) {
+            self.take_list(0, &list);
+            self.publish_this(0, manifest);
+        }
+    }
+
+    pub(crate) fn take_list(&mut self, at: NodeId, list: &Arc<MemberList>) {
+        self.node_mut(at).disk.store_list(Arc::clone(list));
+        self.feed(at, Input::Members(Box::new((**list).clone())));
+    }
+
+    /// A peer passed a manifest on.
+    pub(crate) fn heard(&mut self, at: NodeId, from: NodeId, link: Link) {
+        let Some(manifest) = self.cast.manifest(&link) else { return };
+        self.feed(at, Input::Manifest { manifest, source: Source::Announced });
+        self.ask(at, from);
+    }
+
+    /// Hands in what came of an answer. False: a wrong rule refused it.
+    pub(crate) fn take_history(&mut self, at: NodeId, item: Missing) {
+        match item {
+            Missing::Members(link) => {
+                if let Some(list) = self.cast.list(&link) {
+                    self.take_list(at, &list);
+                }
+            }
+            Missing::Manifest(link) => {
+                let Some(manifest) = self.cast.manifest(&link) else { return };
+                if !self.setup.wrong_rule.is_some_and(|rule| rule.refuses(&self.node(at).chain, &manifest)) {
+                    self.feed(at, Input::Manifest { manifest, source: Source::History });
+                }
+            }
+        }
+    }
+
+    /// Plans the next tick, if there is none.
+    pub(crate) fn plan_tick(&mut self, at: NodeId) {
+        let delay: Micros = self.dice.between(2 * SECOND, 4 * SECOND);
+        let now = self.queue.now();
+        let node = self.node_mut(at);
+        if node.tick_at.is_none() {
+            node.tick_at = Some(now + delay);
+            let life = node.life;
+            self.queue.after(delay, Event::Tick(at, life));
+        }
+    }
+}
+
+impl WrongRule {
+    /// The rule of a name.
+    pub fn of(name: &str) -> Option<Self> {
+        [Self::ParentIsFinal, Self::AncestorIsStale].into_iter().find(|rule| rule.name() == name)
+    }
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ParentIsFinal => "parent",
+            Self::AncestorIsStale => "ancestor",
+        }
+    }
+
+    fn refuses(self, chain: &Chain, manifest: &VerifiedManifest) -> bool {
+        let tested = match self {
+            Self::ParentIsFinal => manifest.height.0.saturating_sub(1),
+            Self::AncestorIsStale => manifest.height.0,
+        };
+        chain.height().0 > tested + chain.finality_depth()
+    }
+}
+
+/// Whether a known version would be shown if its content were here.
+fn better_than_shown(chain: &Chain, link: &Link) -> bool {
+    let key = |link: &Link| chain.record(link).map(|record| (record.epoch, record.height, *record.link.digest()));
+    key(link).is_some_and(|wanted| chain.shown().is_none_or(|shown| key(&shown).is_some_and(|shown| wanted > shown)))
+}
+
+/// An output, in a line.
+struct Told<'a>(&'a Output);
+
+impl std::fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Output::Admitted { manifest, .. } => {
+                write!(f, "admitted {} at {} of {}", manifest.link().short(), manifest.height, manifest.author.short())
+            }
+            Output::Rejected { link, why } => write!(f, "rejected {}: {why}", link.short()),
+            Output::Head { to, height, .. } => write!(f, "head {} at {height}", to.short()),
+            Output::Shown { to, .. } => write!(f, "shown {}", to.short()),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}

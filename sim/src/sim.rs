@@ -1,0 +1,445 @@
+//! The world: nodes, links and what is planned. One event at a time, each at its moment, all from one seed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use iroh_gossip::proto::{Command, Event as GossipEvent, InEvent, OutEvent, Scope, Timer, TopicId};
+use jaxfs_sync::bucket::Role;
+use jaxfs_sync::link::Link;
+use n0_future::time::Instant;
+
+use crate::cast::{Cast, NodeId};
+use crate::check::{Checker, Failure};
+use crate::dice::Dice;
+use crate::links::{Cut, Links, Weather};
+use crate::meter::Meter;
+use crate::node::{Kind, Node};
+use crate::queue::{MS, Micros, Queue, SECOND};
+use crate::trace::Trace;
+use crate::wire::{Peer, Wire};
+
+/// The bucket's topic.
+const TOPIC: TopicId = TopicId::from_bytes([7; 32]);
+
+/// A finality rule that is not the chain's, to see that the checks would notice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WrongRule {
+    /// Refuses a fetched manifest whose parent is further below the head than the finality depth.
+    ParentIsFinal,
+    /// Refuses a fetched manifest that is itself further below the head than that: each ancestor as if it were a tip.
+    AncestorIsStale,
+}
+
+/// What a world is made of.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// All chance comes from here.
+    pub seed: u64,
+    /// How many nodes.
+    pub nodes: usize,
+    /// The roles of the nodes after the owner, which is node 0.
+    pub roles: Vec<Role>,
+    /// The bucket's finality depth.
+    pub finality_depth: u64,
+    /// The network.
+    pub weather: Weather,
+    /// How far a clock may be off, in milliseconds.
+    pub skew: i64,
+    /// The least and the longest time that fetching directory nodes takes.
+    pub content: (Micros, Micros),
+    /// How often a node joins the gossip of another one that it knows of, on average.
+    pub rejoin: Micros,
+    /// Over how long the nodes start.
+    pub start_within: Micros,
+    /// The gossip protocol's own settings.
+    pub gossip: iroh_gossip::proto::Config,
+    /// What to do wrong, if anything.
+    pub wrong_rule: Option<WrongRule>,
+    /// Whether the checks run at every step.
+    pub checked: bool,
+}
+
+/// What can happen.
+#[derive(Debug)]
+pub enum Event {
+    /// A message arrives.
+    Deliver(Box<(NodeId, NodeId, Wire)>),
+    /// The gossip protocol wanted to be woken.
+    GossipTimer(NodeId, u32, Box<Timer<Peer>>),
+    /// A node notices that it does not reach another.
+    Failed(NodeId, u32, NodeId),
+    /// A node looks for the content of a version.
+    Seek(NodeId, u32, Link),
+    /// The content of a version is there.
+    Content(NodeId, u32, Link),
+    /// The chain wanted a tick.
+    Tick(NodeId, u32),
+    /// A node joins the gossip of another.
+    Rejoin(NodeId, u32),
+    /// A node starts, or starts again.
+    Start(NodeId),
+    /// A node publishes.
+    Publish(NodeId),
+    /// A node that is not honest does what it does.
+    Mischief(NodeId),
+    /// The owner takes away a node's rights.
+    Remove(NodeId),
+    /// A node crashes after so many outputs, and starts again after a while; or never.
+    Crash(NodeId, u32, Option<Micros>),
+    /// The crash comes even if there were not so many outputs.
+    CrashNow(NodeId, u32, Option<Micros>),
+    /// The network is cut.
+    Cut(u32, Box<Cut>),
+    /// A cut ends.
+    Heal(u32),
+}
+
+/// A world.
+pub struct Sim {
+    /// What it was made of.
+    pub setup: Setup,
+    /// Who made what.
+    pub cast: Cast,
+    /// The nodes, by id.
+    pub nodes: Vec<Node>,
+    /// The network.
+    pub links: Links,
+    /// What is planned.
+    pub queue: Queue<Event>,
+    /// Who has the content of a version, and gives it.
+    pub holders: BTreeMap<Link, Vec<NodeId>>,
+    /// What happened.
+    pub trace: Trace,
+    /// What is counted.
+    pub meter: Meter,
+    /// Who looks at it all.
+    pub checker: Checker,
+    /// For what nodes do.
+    pub dice: Dice,
+    /// Whether mischief has ended.
+    pub calm: bool,
+    origin: Instant,
+}
+
+impl Sim {
+    /// A world in which nothing has happened, and all nodes are about to start.
+    pub fn new(setup: Setup) -> Self {
+        let cast = Cast::new(&setup.roles, setup.nodes, setup.finality_depth);
+        let (genesis, list) = (cast.genesis(), cast.first_list());
+        let mut dice = Dice::new(setup.seed, "nodes");
+        let mut nodes = Vec::with_capacity(setup.nodes);
+        for id in 0..setup.nodes as NodeId {
+            let mut node = Node::new((id, cast.device(id)), &genesis, &list, setup.gossip.clone(), dice.generator());
+            node.skew = dice.between(0, 2 * setup.skew.unsigned_abs()).cast_signed() - setup.skew;
+            nodes.push(node);
+        }
+        nodes[0].disk.store_content(genesis.link());
+        let mut sim = Self {
+            links: Links::new(setup.seed, setup.weather.clone()),
+            checker: Checker::new(setup.nodes, setup.checked),
+            holders: BTreeMap::from([(genesis.link(), vec![0])]),
+            queue: Queue::new(),
+            trace: Trace::default(),
+            meter: Meter::default(),
+            calm: false,
+            origin: Instant::now(),
+            dice,
+            nodes,
+            cast,
+            setup,
+        };
+        for id in 0..sim.nodes.len() as NodeId {
+            let delay = if id == 0 { 0 } else { sim.dice.below(sim.setup.start_within + 1) };
+            sim.queue.after(delay, Event::Start(id));
+        }
+        sim
+    }
+
+    /// What time it is.
+    pub const fn now(&self) -> Micros {
+        self.queue.now()
+    }
+
+    /// A node.
+    pub fn node(&self, at: NodeId) -> &Node {
+        &self.nodes[at as usize]
+    }
+
+    /// A node, to be changed.
+    pub fn node_mut(&mut self, at: NodeId) -> &mut Node {
+        &mut self.nodes[at as usize]
+    }
+
+    /// Lets so much time pass; ends early at the first failure.
+    pub fn run_for(&mut self, time: Micros) -> Result<(), Failure> {
+        let until = self.now() + time;
+        while let Some(event) = self.queue.next(until) {
+            self.happen(event);
+            if let Some(failure) = self.checker.failure() {
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this node still lives the life in which something was planned.
+    fn lives(&self, at: NodeId, life: u32) -> bool {
+        let node = self.node(at);
+        node.up && node.life == life
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Deliver(message) => {
+                let (from, to, wire) = *message;
+                self.arrive(from, to, wire);
+            }
+            Event::GossipTimer(at, life, timer) => {
+                if self.lives(at, life) {
+                    self.gossip(at, InEvent::TimerExpired(*timer));
+                }
+            }
+            Event::Failed(at, life, peer) => {
+                if self.lives(at, life) && self.node_mut(at).failing.remove(&peer) {
+                    self.note(2, at, peer.into(), 0);
+                    self.gossip(at, InEvent::PeerDisconnected(Peer(peer)));
+                }
+            }
+            Event::Seek(at, life, link) => {
+                if self.lives(at, life) {
+                    self.seek(at, link);
+                }
+            }
+            Event::Content(at, life, link) => {
+                if self.lives(at, life) {
+                    self.content_came(at, link);
+                }
+            }
+            Event::Tick(at, life) => {
+                if self.lives(at, life) {
+                    self.tick(at);
+                }
+            }
+            Event::Rejoin(at, life) => {
+                if self.lives(at, life) {
+                    self.rejoin(at);
+                }
+            }
+            Event::Start(at) => self.start(at),
+            Event::Publish(at) => {
+                self.publish(at);
+            }
+            Event::Mischief(at) => self.mischief(at),
+            Event::Remove(gone) => self.remove_member(gone),
+            Event::Crash(at, outputs, back) => self.light_fuse(at, outputs, back),
+            Event::CrashNow(at, life, back) => {
+                if self.lives(at, life) {
+                    self.crash(at, back);
+                }
+            }
+            Event::Cut(number, cut) => self.cut(number, *cut),
+            Event::Heal(number) => {
+                self.say(0, || format!("cut {number} heals"));
+                self.note(3, 0, number.into(), 0);
+                self.links.heal(number);
+            }
+        }
+    }
+
+    /// Writes down that something happened.
+    pub fn note(&mut self, tag: u8, at: NodeId, a: u64, b: u64) {
+        self.trace.note(self.queue.now(), tag, at, a, b);
+    }
+
+    /// Says what happened, in a run that somebody follows.
+    pub fn say(&self, at: NodeId, what: impl FnOnce() -> String) {
+        self.trace.say(self.queue.now(), at, what);
+    }
+
+    /// Sends a message, which may or may not arrive.
+    pub fn send(&mut self, from: NodeId, to: NodeId, wire: Wire) {
+        if from == to {
+            return;
+        }
+        self.meter.sent(from, || wire.bytes(&self.cast));
+        if !self.nodes[to as usize].up || !self.links.reaches(from, to) {
+            self.will_notice(from, to);
+        } else if let Some(delay) = self.links.send(from, to) {
+            self.queue.after(delay, Event::Deliver(Box::new((from, to, wire))));
+        }
+    }
+
+    /// The connection from one to another is dead, which it notices after a while.
+    fn will_notice(&mut self, at: NodeId, peer: NodeId) {
+        let delay = self.dice.between(SECOND / 2, 4 * SECOND);
+        let node = self.node_mut(at);
+        if node.up && node.failing.insert(peer) {
+            let life = node.life;
+            self.queue.after(delay, Event::Failed(at, life, peer));
+        }
+    }
+
+    fn arrive(&mut self, from: NodeId, to: NodeId, wire: Wire) {
+        self.note(10 + wire.tag(), to, from.into(), 0);
+        if !self.node(to).up || !self.links.reaches(from, to) {
+            return;
+        }
+        match wire {
+            Wire::Gossip(message) => self.gossip(to, InEvent::RecvMessage(Peer(from), message)),
+            Wire::Bye => self.gossip(to, InEvent::PeerDisconnected(Peer(from))),
+            Wire::Heads { heads, answer } => self.heads_came(to, from, heads, answer),
+            Wire::Ask { wants, locator } => self.serve(to, from, &wants, &locator),
+            Wire::History { items, more } => self.history_came(to, from, &items, more),
+        }
+    }
+
+    /// Gives the gossip protocol an event, and does what it wants done.
+    pub fn gossip(&mut self, at: NodeId, event: InEvent<Peer>) {
+        let now = self.origin + Duration::from_micros(self.now());
+        let life = self.node(at).life;
+        let out: Vec<_> = self.node_mut(at).gossip.handle(event, now, None).collect();
+        for event in out {
+            if !self.lives(at, life) {
+                return;
+            }
+            match event {
+                OutEvent::SendMessage(to, message) => self.send(at, to.0, Wire::Gossip(message)),
+                OutEvent::ScheduleTimer(delay, timer) => {
+                    let delay = delay.as_micros() as Micros;
+                    self.queue.after(delay, Event::GossipTimer(at, life, Box::new(timer)));
+                }
+                OutEvent::DisconnectPeer(peer) => self.send(at, peer.0, Wire::Bye),
+                OutEvent::EmitEvent(_, event) => self.gossip_said(at, event),
+                OutEvent::PeerData(..) => {}
+            }
+        }
+    }
+
+    fn gossip_said(&mut self, at: NodeId, event: GossipEvent<Peer>) {
+        match event {
+            GossipEvent::NeighborUp(peer) => {
+                self.node_mut(at).neighbours.insert(peer.0);
+                self.connected(at, peer.0);
+            }
+            GossipEvent::NeighborDown(peer) => {
+                self.node_mut(at).neighbours.remove(&peer.0);
+                self.disconnected(at, peer.0);
+            }
+            GossipEvent::Received(message) => {
+                let Ok(link) = Link::from_bytes(message.content.get(..36).unwrap_or_default()) else { return };
+                self.meter.heard(&message.scope);
+                self.heard(at, message.delivered_from.0, link);
+            }
+        }
+    }
+
+    /// Tells all nodes of a manifest. What stands in for its bytes begins with its link; with another salt it is a message
+    /// of its own.
+    pub fn broadcast(&mut self, at: NodeId, link: Link, salt: u64) {
+        let Some(manifest) = self.cast.manifest(&link) else { return };
+        let mut bytes = manifest.bytes().to_vec();
+        bytes.splice(..36, link.to_bytes());
+        bytes.splice(36..44, salt.to_le_bytes());
+        self.gossip(at, InEvent::Command(TOPIC, Command::Broadcast(bytes.into(), Scope::Swarm)));
+    }
+
+    fn start(&mut self, at: NodeId) {
+        let generator = self.dice.generator();
+        let config = self.setup.gossip.clone();
+        let node = self.node_mut(at);
+        if node.up || node.gone {
+            return;
+        }
+        if let Err(error) = node.restart(config, generator) {
+            return self.checker.fail(self.queue.now(), at, format!("does not start again: {error}"));
+        }
+        let life = node.life;
+        self.note(1, at, life.into(), 0);
+        self.say(at, || format!("starts, life {life}"));
+        self.checker.started(self.queue.now(), &self.nodes[at as usize]);
+        self.join(at, 3);
+        let delay = self.dice.below(self.setup.rejoin + 1);
+        self.queue.after(delay, Event::Rejoin(at, life));
+        self.seek_again(at);
+        self.plan_tick(at);
+    }
+
+    /// Joins the gossip of some nodes that ever started.
+    fn join(&mut self, at: NodeId, many: usize) {
+        let count = self.nodes.len() as u64;
+        let mut peers = Vec::new();
+        for _ in 0..many {
+            let peer = self.dice.below(count) as NodeId;
+            if peer != at && self.node(peer).up {
+                peers.push(Peer(peer));
+            }
+        }
+        self.gossip(at, InEvent::Command(TOPIC, Command::Join(peers)));
+    }
+
+    fn rejoin(&mut self, at: NodeId) {
+        self.join(at, 1);
+        let delay = self.setup.rejoin / 2 + self.dice.below(self.setup.rejoin + 1);
+        let life = self.node(at).life;
+        self.queue.after(delay, Event::Rejoin(at, life));
+    }
+
+    fn light_fuse(&mut self, at: NodeId, outputs: u32, back: Option<Micros>) {
+        let node = self.node_mut(at);
+        if !node.up {
+            return;
+        }
+        node.fuse = Some(outputs);
+        let life = node.life;
+        let within = self.dice.between(100 * MS, 3 * SECOND);
+        self.queue.after(within, Event::CrashNow(at, life, back));
+    }
+
+    /// Takes a node down; it comes back after a while, or never.
+    pub fn crash(&mut self, at: NodeId, back: Option<Micros>) {
+        self.say(at, || format!("crashes; back after {back:?} us"));
+        self.note(4, at, back.unwrap_or(0), 0);
+        self.node_mut(at).crash();
+        self.node_mut(at).gone = back.is_none();
+        for peer in 0..self.nodes.len() as NodeId {
+            if self.node(peer).neighbours.contains(&at) {
+                self.will_notice(peer, at);
+            }
+        }
+        if let Some(back) = back {
+            self.queue.after(back, Event::Start(at));
+        }
+    }
+
+    fn cut(&mut self, number: u32, cut: Cut) {
+        self.say(0, || format!("cut {number}: {cut:?}"));
+        self.note(5, 0, number.into(), u64::from(cut.one_way));
+        self.links.cut(number, cut);
+        for at in 0..self.nodes.len() as NodeId {
+            let away = |peer: &&NodeId| !self.links.joined(at, **peer);
+            let lost: Vec<_> = self.node(at).neighbours.iter().filter(away).copied().collect();
+            lost.into_iter().for_each(|peer| self.will_notice(at, peer));
+        }
+    }
+
+    /// Ends all faults: links heal, mischief stops, and whoever is down and not gone comes back.
+    pub fn calm_down(&mut self) {
+        self.say(0, || "all is calm".to_owned());
+        self.links.calm();
+        self.calm = true;
+        for at in 0..self.nodes.len() as NodeId {
+            self.node_mut(at).fuse = None;
+            self.queue.after(0, Event::Start(at));
+        }
+    }
+
+    /// The nodes that keep to the protocol and run.
+    pub fn honest(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.counts())
+    }
+
+    /// Makes a node behave in another way.
+    pub fn set_kind(&mut self, at: NodeId, kind: Kind) {
+        self.node_mut(at).kind = kind;
+    }
+}

@@ -1,0 +1,88 @@
+//! What goes from node to node, and how many bytes it would be.
+
+use iroh_gossip::proto::Message;
+use jaxfs_sync::chain::Missing;
+use jaxfs_sync::link::{LINK_BYTES, Link};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::cast::{Cast, NodeId};
+
+/// A node as the gossip protocol knows it; encoded in 32 bytes, as a device's name is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Peer(pub NodeId);
+
+impl Serialize for Peer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&self.0.to_le_bytes());
+        bytes.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Peer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let [a, b, c, d, ..] = <[u8; 32]>::deserialize(deserializer)?;
+        Ok(Self(u32::from_le_bytes([a, b, c, d])))
+    }
+}
+
+/// One message.
+#[derive(Clone, Debug)]
+pub enum Wire {
+    /// The gossip protocol's.
+    Gossip(Message<Peer>),
+    /// The heads that a node knows.
+    Heads {
+        /// Links of manifests that come along.
+        heads: Vec<Link>,
+        /// Whether the other's are wanted.
+        answer: bool,
+    },
+    /// Asks for history.
+    Ask {
+        /// What is missing.
+        wants: Vec<Missing>,
+        /// What is known, newest first.
+        locator: Vec<Link>,
+    },
+    /// Answers it.
+    History {
+        /// Oldest first.
+        items: Vec<Missing>,
+        /// Whether there is more than fits.
+        more: bool,
+    },
+    /// The connection is closed.
+    Bye,
+}
+
+impl Wire {
+    /// A number for each kind of message, for the trace.
+    pub const fn tag(&self) -> u8 {
+        match self {
+            Self::Gossip(_) => 1,
+            Self::Heads { .. } => 2,
+            Self::Ask { .. } => 3,
+            Self::History { .. } => 4,
+            Self::Bye => 5,
+        }
+    }
+
+    /// About how many bytes it is, without what the transport adds.
+    pub fn bytes(&self, cast: &Cast) -> usize {
+        let manifest = |link: &Link| cast.manifest(link).map_or(0, |manifest| manifest.bytes().len());
+        match self {
+            Self::Gossip(message) => message.size().unwrap_or(0),
+            Self::Heads { heads, .. } => 2 + heads.iter().map(manifest).sum::<usize>(),
+            Self::Ask { wants, locator } => (wants.len() + locator.len()) * LINK_BYTES,
+            Self::History { items, .. } => {
+                let bytes = items.iter().map(|item| match item {
+                    Missing::Manifest(link) => manifest(link),
+                    Missing::Members(link) => cast.list(link).map_or(0, |list| list.bytes().len()),
+                });
+                bytes.sum()
+            }
+            Self::Bye => 0,
+        }
+    }
+}
