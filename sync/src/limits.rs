@@ -47,6 +47,55 @@ pub const FINALITY_DEPTH: u64 = 10_000;
 /// Manifests that wait for a parent or a member list. Each is at most [`MANIFEST_BYTES`]: 16 MB in all.
 pub const PENDING_MANIFESTS: usize = 4_096;
 
+/// Manifests that one author announced and that wait for their turn, and those of all: 16 MB.
+pub const DEFERRED_PER_AUTHOR: usize = 256;
+/// See [`DEFERRED_PER_AUTHOR`].
+pub const DEFERRED_MANIFESTS: usize = 4_096;
+
+/// Manifests of one author that are looked at as fast as they are announced, and how long the next one takes then, in
+/// milliseconds. A device publishes once in 10 ms at most, and every 200 ms while it is busy.
+pub const ANNOUNCED_AT_ONCE: u64 = 200;
+/// See [`ANNOUNCED_AT_ONCE`].
+pub const ANNOUNCED_EVERY_MS: u64 = 50;
+
+/// Tips that one author may add by announcing. An honest one has one or two: it builds on what it shows.
+pub const TIPS_PER_AUTHOR: usize = 16;
+
+/// Stale manifests that one author may add by announcing: 40 MB at most.
+pub const ARCHIVED_PER_AUTHOR: usize = 10_000;
+
+/// Tips that members tell each other at once, the greatest: 2 KiB.
+pub const HEADS_TIPS: usize = 48;
+
+/// Links in a question for history: some 30 for a million ancestors, and as many for other leaves.
+pub const LOCATOR_LINKS: usize = 64;
+
+/// Manifests and member lists in one question.
+pub const WANTS: usize = 64;
+
+/// What a peer is remembered not to have. More are asked for once more.
+pub const LACKS: usize = 4_096;
+
+/// This device's orphans that are remembered to bring nothing new. One that is forgotten is looked at again.
+pub const SETTLED_LEAVES: usize = 4_096;
+
+/// How often connected members tell each other their heads, in milliseconds.
+pub const EXCHANGE_EVERY_MS: u64 = 30_000;
+
+/// How often a member that passes on what is stale is told our heads, in milliseconds.
+pub const TELL_EVERY_MS: u64 = 1_000;
+
+/// How long an answer with history may take, in milliseconds: 100,000 manifests at 1 MB/s.
+pub const FETCH_MS: u64 = 120_000;
+
+/// How long a member that failed is not asked, in milliseconds: this, then twice as long, and so on.
+pub const FETCH_FAILED_MS: u64 = 500;
+/// See [`FETCH_FAILED_MS`]: and this at most.
+pub const FETCH_FAILED_MOST_MS: u64 = 60_000;
+
+/// How long two members may differ before it is called a hard fork, in milliseconds: four exchanges of heads.
+pub const HARD_FORK_MS: u64 = 120_000;
+
 /// A file that holds a key; ours have fewer than 200 bytes.
 pub const KEY_FILE_BYTES: u64 = 1_024;
 

@@ -14,6 +14,13 @@ use crate::link::{Codec, Epoch, Link};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Index(u32);
 
+impl Index {
+    /// The place, counted from 0.
+    pub(super) const fn number(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// The genesis.
 pub(super) const GENESIS: Index = Index(0);
 
@@ -51,6 +58,7 @@ pub(super) struct NewEntry {
     pub(super) timestamp: Timestamp,
     pub(super) fingerprint: [u8; 16],
     pub(super) list: ListIndex,
+    pub(super) reapplied: Vec<Link>,
 }
 
 #[derive(Clone, Debug)]
@@ -60,6 +68,8 @@ pub(super) struct Dag {
     leaves: BTreeMap<Key, Index>,
     authors: Vec<DeviceId>,
     author_index: BTreeMap<DeviceId, u32>,
+    /// What manifests say that they carry; few do.
+    reapplied: BTreeMap<Index, Vec<Link>>,
 }
 
 impl Dag {
@@ -70,6 +80,7 @@ impl Dag {
             leaves: BTreeMap::new(),
             authors: Vec::new(),
             author_index: BTreeMap::new(),
+            reapplied: BTreeMap::new(),
         };
         dag.push(genesis, Height(0), GENESIS);
         dag
@@ -86,7 +97,7 @@ impl Dag {
 
     fn push(&mut self, new: NewEntry, height: Height, skip: Index) -> Index {
         let at = Index(u32::try_from(self.entries.len()).expect("four thousand million records do not fit in memory"));
-        let author = self.author(new.author);
+        let author = self.number_of(new.author);
         let key = Key { epoch: new.epoch, height, digest: *new.link.digest() };
         self.entries.push(Entry {
             key,
@@ -98,12 +109,15 @@ impl Dag {
             previous: new.previous,
             skip,
         });
+        if !new.reapplied.is_empty() {
+            self.reapplied.insert(at, new.reapplied);
+        }
         self.index.insert(key.digest, at);
         self.leaves.insert(key, at);
         at
     }
 
-    fn author(&mut self, author: DeviceId) -> u32 {
+    fn number_of(&mut self, author: DeviceId) -> u32 {
         *self.author_index.entry(author).or_insert_with(|| {
             self.authors.push(author);
             self.authors.len() as u32 - 1
@@ -145,6 +159,15 @@ impl Dag {
         (at != GENESIS).then(|| self.get(at).previous)
     }
 
+    pub(super) fn author(&self, at: Index) -> DeviceId {
+        self.authors[self.get(at).author as usize]
+    }
+
+    /// The manifests that carry orphans, and which.
+    pub(super) fn reapplied(&self) -> impl Iterator<Item = (Index, &Vec<Link>)> {
+        self.reapplied.iter().map(|(at, links)| (*at, links))
+    }
+
     pub(super) fn record(&self, at: Index, members: Link) -> Record {
         let entry = self.get(at);
         Record {
@@ -152,10 +175,11 @@ impl Dag {
             previous: self.parent(at).map(|parent| self.link(parent)),
             height: entry.key.height,
             epoch: entry.key.epoch,
-            author: self.authors[entry.author as usize],
+            author: self.author(at),
             timestamp: entry.timestamp,
             members,
             fingerprint: entry.fingerprint,
+            reapplied: self.reapplied.get(&at).cloned().unwrap_or_default(),
             complete: entry.complete,
         }
     }
@@ -165,7 +189,7 @@ impl Dag {
     }
 
     /// All records, parents first.
-    pub(super) fn all(&self) -> impl Iterator<Item = Index> + use<> {
+    pub(super) fn all(&self) -> impl DoubleEndedIterator<Item = Index> + use<> {
         (0..self.entries.len() as u32).map(Index)
     }
 

@@ -35,188 +35,37 @@
 //! randomness here, and only ordered maps. It believes signatures ([`VerifiedManifest`], [`MemberList`]); the rest it checks.
 
 mod dag;
+mod dispute;
+mod event;
+mod history;
+mod limiter;
+mod peers;
 mod pending;
+mod pin;
 mod questions;
+mod reapply;
+mod record;
 mod rules;
+mod tips;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeSet, VecDeque};
 
 use dag::{Dag, GENESIS, Index, Key, NewEntry};
+pub use dispute::{Ballot, HardFork};
+pub use event::{Heads, History, HistoryRequest, Input, Missing, Output, Source};
+use limiter::{Limiter, Ruling};
+use peers::Peers;
 use pending::{Offered, Pending};
+use pin::Pinned;
+pub use pin::{Cause, OnFork, OnHardFork, OnReorganisation, Pin, Policy, Refusal};
+pub use reapply::{Displaced, Fate};
+pub use record::{LoadError, Record, Saved};
 use rules::{Lists, NotNow, Origin, Valid};
+use tips::Tips;
 
-use crate::bucket::{DeviceId, Height, Manifest, MemberList, Rejected, SignedManifest, Timestamp, VerifiedManifest};
+use crate::bucket::{Height, MemberList, Rejected, Timestamp, VerifiedManifest};
 use crate::limits::PENDING_MANIFESTS;
 use crate::link::{Epoch, Link};
-
-/// How a manifest came here.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Source {
-    /// This device made it.
-    Own,
-    /// A peer says that it is a head.
-    Announced,
-    /// It was fetched as an ancestor of another. Never tested for staleness.
-    History,
-}
-
-/// What can happen to a chain.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// A manifest arrived.
-    Manifest {
-        /// The manifest.
-        manifest: Arc<VerifiedManifest>,
-        /// How it came.
-        source: Source,
-    },
-    /// A member list arrived, wanted or not.
-    Members(Box<MemberList>),
-    /// What a link to a member list names is no member list of this bucket's.
-    MembersRejected(Link),
-    /// All directory nodes of an admitted manifest are on this machine. Of one that is not admitted, nothing happens.
-    Complete(Link),
-}
-
-/// Something that has to be here before a manifest can be judged.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Missing {
-    /// A parent.
-    Manifest(Link),
-    /// A member list.
-    Members(Link),
-}
-
-/// What a chain asks of the world, and tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Store this: it is valid, and now part of the chain. Parents come first.
-    Admitted {
-        /// The manifest.
-        manifest: Arc<VerifiedManifest>,
-        /// Whether to pass it on: it is not history, and was not stale when it was admitted.
-        relay: bool,
-    },
-    /// It is not valid, and never will be.
-    Rejected {
-        /// Which manifest.
-        link: Link,
-        /// Why.
-        why: Rejected,
-    },
-    /// There was no room to let it wait. It may come again.
-    Dropped(Link),
-    /// Fetch this; said once, until it has come. See also [`Chain::wanted`].
-    Want(Missing),
-    /// Who announced this is behind: answer with our head.
-    Stale {
-        /// What was announced.
-        link: Link,
-        /// Our head.
-        head: Link,
-    },
-    /// The bucket has another head.
-    Head {
-        /// The head before.
-        from: Link,
-        /// The head now.
-        to: Link,
-        /// The length of its chain.
-        height: Height,
-        /// Where the two part, if the new one does not descend from the old one.
-        fork_point: Option<Link>,
-    },
-    /// The new head descends from none of the last heads, as many as the finality depth. Follows its [`Output::Head`].
-    DeepReorganisation {
-        /// The head before.
-        from: Link,
-        /// The head now.
-        to: Link,
-        /// Where the two part.
-        fork_point: Link,
-    },
-    /// Mounts show another version.
-    Shown {
-        /// The version before; none at first.
-        from: Option<Link>,
-        /// The version now.
-        to: Link,
-    },
-    /// A tip fell too far behind.
-    TipPruned {
-        /// Which.
-        link: Link,
-        /// How many manifests the head is higher.
-        behind: u64,
-    },
-    /// There is more than one tip.
-    ForkStarted,
-    /// There is one tip again.
-    ForkResolved {
-        /// How long there were more, in milliseconds.
-        after: u64,
-    },
-}
-
-/// One manifest, as much as the chain keeps of it; what a store saves, and gives back to [`Chain::load`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// Its address.
-    pub link: Link,
-    /// Its parent; none for the genesis.
-    pub previous: Option<Link>,
-    /// Hops to the genesis.
-    pub height: Height,
-    /// The epoch of its keys.
-    pub epoch: Epoch,
-    /// Who made it.
-    pub author: DeviceId,
-    /// When, as its author says.
-    pub timestamp: Timestamp,
-    /// Its member list.
-    pub members: Link,
-    /// What it says, in short ([`crate::bucket::Manifest::fingerprint`]).
-    pub fingerprint: [u8; 16],
-    /// Whether all its directory nodes are on this machine.
-    pub complete: bool,
-}
-
-impl Record {
-    /// The record of a manifest that was verified before it was stored.
-    pub fn stored(manifest: &SignedManifest) -> Self {
-        Self::new(manifest.link(), manifest.claims())
-    }
-
-    /// The record of a manifest that is new here.
-    pub fn of(manifest: &VerifiedManifest) -> Self {
-        Self::new(manifest.link(), manifest)
-    }
-
-    fn new(link: Link, manifest: &Manifest) -> Self {
-        Self {
-            link,
-            previous: manifest.previous,
-            height: manifest.height,
-            epoch: manifest.share.epoch,
-            author: manifest.author,
-            timestamp: manifest.timestamp,
-            members: manifest.share.members,
-            fingerprint: manifest.fingerprint(),
-            complete: false,
-        }
-    }
-}
-
-/// Why stored records are no chain: the store is damaged.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("the stored chain is damaged at manifest {link}: {why}")]
-pub struct LoadError {
-    /// At which record.
-    pub link: Link,
-    /// What is wrong.
-    pub why: &'static str,
-}
 
 /// All known versions of one bucket.
 #[derive(Clone, Debug)]
@@ -226,13 +75,21 @@ pub struct Chain {
     dag: Dag,
     lists: Lists,
     pending: Pending,
+    limiter: Limiter,
+    peers: Peers,
     head: Index,
+    /// The greatest of those that are complete.
+    best: Option<Index>,
+    pinned: Option<Pinned>,
     shown: Option<Index>,
+    policy: Policy,
     /// The last heads, as many as the finality depth, the current one last.
     recent: VecDeque<Index>,
     /// The leaves that are not stale: what [`Dag::leaves`] has from [`Chain::oldest_tip`] on.
-    tips: BTreeMap<Key, Index>,
+    tips: Tips,
     forked_at: Option<Timestamp>,
+    /// This device's orphans that bring nothing new.
+    settled: BTreeSet<Link>,
 }
 
 impl Chain {
@@ -249,28 +106,37 @@ impl Chain {
             timestamp: genesis.timestamp,
             fingerprint: genesis.fingerprint(),
             list,
+            reapplied: Vec::new(),
         });
+        let mut tips = Tips::default();
+        tips.insert(&dag, GENESIS);
         Ok(Self {
             origin,
             finality_depth: genesis.finality_depth(),
-            tips: dag.leaves().clone(),
+            tips,
             dag,
             lists,
             pending: Pending::new(PENDING_MANIFESTS),
+            limiter: Limiter::default(),
+            peers: Peers::default(),
             head: GENESIS,
+            best: None,
+            pinned: None,
             shown: None,
+            policy: Policy::default(),
             recent: VecDeque::from([GENESIS]),
             forked_at: None,
+            settled: BTreeSet::new(),
         })
     }
 
     /// A chain from what was stored: all its member lists, the genesis's among them, and all its records, parents before
-    /// children. Nothing is verified again. `forked_at` is what [`Chain::fork_detected_at`] said.
+    /// children; and from what [`Chain::saved`] said. Nothing is verified again. A pin to what is not there is no pin.
     pub fn load(
         genesis: &VerifiedManifest,
         lists: impl IntoIterator<Item = MemberList>,
         records: impl IntoIterator<Item = Record>,
-        forked_at: Option<Timestamp>,
+        saved: Saved,
     ) -> Result<Self, LoadError> {
         let damaged = |link, why| LoadError { link, why };
         let lists: Vec<_> = lists.into_iter().collect();
@@ -283,7 +149,7 @@ impl Chain {
         for record in records {
             chain.restore(&record).map_err(|why| damaged(record.link, why))?;
         }
-        chain.settle(forked_at);
+        chain.settle(saved);
         Ok(chain)
     }
 
@@ -306,6 +172,7 @@ impl Chain {
                     timestamp: record.timestamp,
                     fingerprint: record.fingerprint,
                     list,
+                    reapplied: record.reapplied.clone(),
                 })
             }
         };
@@ -316,15 +183,24 @@ impl Chain {
     }
 
     /// Derives from the records what is not stored.
-    fn settle(&mut self, forked_at: Option<Timestamp>) {
+    fn settle(&mut self, saved: Saved) {
         self.head = self.dag.leaves().last_key_value().map_or(GENESIS, |(_, at)| *at);
-        self.shown = self.dag.all().filter(|at| self.dag.get(*at).complete).max_by_key(|at| self.dag.key(*at));
-        self.tips = self.dag.leaves().range(self.oldest_tip()..).map(|(key, at)| (*key, *at)).collect();
+        self.best = self.dag.all().filter(|at| self.dag.get(*at).complete).max_by_key(|at| self.dag.key(*at));
+        self.tips = Tips::default();
+        for at in self.dag.leaves().range(self.oldest_tip()..).map(|(_, at)| *at) {
+            self.tips.insert(&self.dag, at);
+        }
         // Which heads there were is not stored. The head's own ancestors are the best guess: a deep reorganisation
         // that began before a restart is still seen.
         self.recent = self.dag.ancestors(self.head).take(self.recent_heads()).collect();
         self.recent.make_contiguous().reverse();
-        self.forked_at = forked_at.filter(|_| self.is_forked());
+        self.count_archive();
+        self.policy = saved.policy;
+        self.settled = saved.settled.into_iter().collect();
+        self.forked_at = saved.forked_at.filter(|_| self.is_forked());
+        let pinned = saved.pin.and_then(|pin| Some(Pinned { at: self.dag.find(&pin.at)?, cause: pin.cause }));
+        self.pinned = pinned.filter(|pinned| self.dag.get(pinned.at).complete);
+        self.shown = self.pinned.map(|pinned| pinned.at).or(self.best);
     }
 
     /// Takes one event in, and gives what follows from it, in order.
@@ -335,46 +211,58 @@ impl Chain {
             Input::Members(list) => self.add_members(now, &list, &mut out),
             Input::MembersRejected(link) => self.refuse_members(link, &mut out),
             Input::Complete(link) => self.complete(link, &mut out),
+            Input::Connected(peer) => self.connect(now, peer, &mut out),
+            Input::Disconnected(peer) => self.disconnect(now, peer, &mut out),
+            Input::Heads { from, heads, answer } => self.hear_heads(now, from, *heads, answer, &mut out),
+            Input::Fetched { from, ok, more } => self.end_fetch(now, from, (ok, more), &mut out),
+            Input::Tick => self.tick(now, &mut out),
+            Input::Pin(at) => self.set_pin(at.map(|at| Pin { at, cause: Cause::User }), &mut out),
+            Input::Vote => self.vote(&mut out),
+            Input::Policy(policy) => self.set_policy(policy, &mut out),
+            Input::Settled(link) => self.settle_orphan(link, &mut out),
         }
         out
     }
 
     fn offer(&mut self, now: Timestamp, offered: Offered, out: &mut Vec<Output>) {
-        let link = offered.manifest.link();
-        let announced_stale = offered.source == Source::Announced && self.would_be_stale(&key_of(&offered.manifest));
-        let known = self.dag.find(&link).is_some() || self.pending.contains(&link);
-        if !known {
+        let (link, source) = (offered.manifest.link(), offered.source);
+        let announced_stale = matches!(source, Source::Announced(_)) && self.would_be_stale(&key_of(&offered.manifest));
+        if !matches!(source, Source::Announced(_)) {
+            self.limiter.forget(&offered.manifest.author, &link);
+        }
+        if !self.has(&Missing::Manifest(link)) {
             self.judge(now, offered, out);
         }
         let refused = out.iter().any(|output| matches!(output, Output::Rejected { link: at, .. } if *at == link));
-        if announced_stale && !refused {
-            out.push(Output::Stale { link, head: self.head() });
+        match source {
+            Source::Announced(by) if announced_stale && !refused => {
+                out.push(Output::Stale { link, head: self.head() });
+                self.correct(now, by, out);
+            }
+            // What waits now waits for something that whoever passed it on has.
+            Source::Announced(by) if self.pending.contains(&link) => self.ask(now, Some(by), out),
+            _ => {}
         }
     }
 
-    /// Admits, rejects or keeps waiting a manifest, and then those that waited for it.
+    /// Admits, rejects, defers or keeps waiting a manifest, and then those that waited for it.
     fn judge(&mut self, now: Timestamp, offered: Offered, out: &mut Vec<Output>) {
         let mut queue = VecDeque::from([offered]);
         while let Some(offered) = queue.pop_front() {
             let link = offered.manifest.link();
             match rules::check(&self.origin, &self.dag, &self.lists, &offered.manifest) {
-                Ok(valid) => {
-                    self.admit(now, offered, valid, out);
-                    queue.extend(self.pending.take(&Missing::Manifest(link)));
-                }
+                Ok(valid) => match self.rule_on(now, &offered, &valid, &key_of(&offered.manifest)) {
+                    Ruling::Admit => {
+                        self.admit(now, offered, valid, out);
+                        queue.extend(self.pending.take(&Missing::Manifest(link)));
+                    }
+                    Ruling::Defer if self.limiter.defer(offered) => out.push(Output::Deferred(link)),
+                    Ruling::Defer | Ruling::Drop => out.push(Output::Dropped(link)),
+                },
                 Err(NotNow::Never(why)) => self.reject(link, why, out),
-                Err(NotNow::Until(missing)) => self.wait(offered, missing, out),
+                Err(NotNow::Until(missing)) => out.extend(self.pending.add(offered, missing).map(Output::Dropped)),
             }
         }
-    }
-
-    fn wait(&mut self, offered: Offered, missing: Missing, out: &mut Vec<Output>) {
-        let wanted = self.pending.waits_for(&missing);
-        let dropped = self.pending.add(offered, missing);
-        if !wanted && self.pending.waits_for(&missing) {
-            out.push(Output::Want(missing));
-        }
-        out.extend(dropped.map(Output::Dropped));
     }
 
     /// Rejects a manifest, and all that wait for it, for good.
@@ -409,15 +297,14 @@ impl Chain {
     fn complete(&mut self, link: Link, out: &mut Vec<Output>) {
         let Some(at) = self.dag.find(&link) else { return };
         self.dag.complete(at);
-        if self.shown.is_none_or(|shown| self.dag.key(at) > self.dag.key(shown)) {
-            let from = self.shown.replace(at).map(|shown| self.dag.link(shown));
-            out.push(Output::Shown { from, to: link });
+        if self.best.is_none_or(|best| self.dag.key(at) > self.dag.key(best)) {
+            self.best = Some(at);
         }
+        self.show(out);
     }
 
     fn admit(&mut self, now: Timestamp, offered: Offered, valid: Valid, out: &mut Vec<Output>) {
         let Offered { manifest, source } = offered;
-        let parent = self.dag.key(valid.parent);
         let at = self.dag.insert(NewEntry {
             link: manifest.link(),
             previous: valid.parent,
@@ -426,13 +313,20 @@ impl Chain {
             timestamp: manifest.timestamp,
             fingerprint: manifest.fingerprint(),
             list: valid.list,
+            reapplied: manifest.reapplied.clone(),
         });
-        let key = self.dag.key(at);
-        let relay = source != Source::History && !self.would_be_stale(&key);
-        out.push(Output::Admitted { manifest, relay });
-        self.tips.remove(&parent);
+        let (key, link, author) = (self.dag.key(at), manifest.link(), manifest.author);
+        if matches!(source, Source::Announced(_)) && self.would_be_stale(&key) {
+            self.limiter.archive(author);
+        }
+        out.push(Output::Admitted(manifest));
+        if source == Source::Own {
+            self.move_pin(valid.parent, at, out);
+            out.push(Output::Announce(link));
+        }
+        self.tips.remove(&self.dag, valid.parent);
         if key >= self.oldest_tip() {
-            self.tips.insert(key, at);
+            self.tips.insert(&self.dag, at);
         }
         if key > self.dag.key(self.head) {
             self.adopt(at, out);
@@ -449,19 +343,22 @@ impl Chain {
         out.push(Output::Head { from, to: link, height, fork_point });
         if let Some(fork_point) = fork_point.filter(|_| deep) {
             out.push(Output::DeepReorganisation { from, to: link, fork_point });
+            self.hold(out);
         }
+        self.end_hold(out);
         if self.recent.len() >= self.recent_heads() {
             self.recent.pop_front();
         }
         self.recent.push_back(to);
-        self.prune_tips(out);
-    }
-
-    fn prune_tips(&mut self, out: &mut Vec<Output>) {
-        let kept = self.tips.split_off(&self.oldest_tip());
-        for at in std::mem::replace(&mut self.tips, kept).into_values() {
+        for at in self.tips.prune(&self.dag, &self.oldest_tip()) {
             let behind = self.height().0.saturating_sub(self.dag.key(at).height.0);
             out.push(Output::TipPruned { link: self.dag.link(at), behind });
+        }
+    }
+
+    fn set_policy(&mut self, policy: Policy, out: &mut Vec<Output>) {
+        if std::mem::replace(&mut self.policy, policy) != policy {
+            out.push(Output::Save);
         }
     }
 
@@ -485,15 +382,23 @@ impl Chain {
 
     /// The least key that a leaf can have and not be stale.
     fn oldest_tip(&self) -> Key {
-        let Key { epoch, height, .. } = self.dag.key(self.head);
+        self.oldest_beside(self.head)
+    }
+
+    /// The least key that an announced head can have and not be stale: beside the greatest version that could be shown, so
+    /// that a withheld chain makes no honest work stale.
+    fn oldest_relayed(&self) -> Key {
+        self.oldest_beside(self.best.unwrap_or(GENESIS))
+    }
+
+    fn oldest_beside(&self, head: Index) -> Key {
+        let Key { epoch, height, .. } = self.dag.key(head);
         Key { epoch, height: Height(height.0.saturating_sub(self.finality_depth)), digest: [0; 32] }
     }
 
-    /// Whether an announced manifest is stale, by what is shown here.
+    /// Whether an announced manifest is stale, by what could be shown here.
     fn would_be_stale(&self, key: &Key) -> bool {
-        let Some(shown) = self.shown.map(|at| self.dag.key(at)) else { return false };
-        key.epoch < shown.epoch
-            || key.epoch == shown.epoch && shown.height.0 > key.height.0.saturating_add(self.finality_depth)
+        *key < self.oldest_relayed()
     }
 }
 

@@ -40,10 +40,6 @@ impl Pending {
         self.by_missing.keys().copied()
     }
 
-    pub(super) fn waits_for(&self, missing: &Missing) -> bool {
-        self.by_missing.contains_key(missing)
-    }
-
     /// Lets a manifest wait. If there is no room, gives the link of the one that had to go, perhaps its own.
     pub(super) fn add(&mut self, offered: Offered, missing: Missing) -> Option<Link> {
         let link = offered.manifest.link();

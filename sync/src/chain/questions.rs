@@ -1,7 +1,7 @@
 //! What a chain can be asked. Nothing here changes it.
 
 use super::dag::Index;
-use super::{Chain, Missing, Record};
+use super::{Chain, Missing, Record, Saved};
 use crate::bucket::{Height, Timestamp};
 use crate::link::{BucketId, Epoch, Link};
 
@@ -43,7 +43,7 @@ impl Chain {
 
     /// The leaves that are not stale, by key; the head is the last.
     pub fn tips(&self) -> impl DoubleEndedIterator<Item = Link> + '_ {
-        self.tips.values().map(|at| self.dag.link(*at))
+        self.tips.all().map(|at| self.dag.link(at))
     }
 
     /// All leaves, by key; the head is the last.
@@ -59,6 +59,16 @@ impl Chain {
     /// Since when there is more than one tip.
     pub const fn fork_detected_at(&self) -> Option<Timestamp> {
         self.forked_at
+    }
+
+    /// What is to be stored of it besides its manifests.
+    pub fn saved(&self) -> Saved {
+        Saved {
+            forked_at: self.forked_at,
+            pin: self.pin(),
+            policy: self.policy,
+            settled: self.settled.iter().copied().collect(),
+        }
     }
 
     /// How many manifests are known.
@@ -125,13 +135,18 @@ impl Chain {
         self.dag.leaves().values().filter(|at| **at != self.head).map(|at| self.dag.link(*at))
     }
 
-    /// What manifests wait for.
+    /// What manifests wait for, and is not waiting itself.
     pub fn wanted(&self) -> impl Iterator<Item = Missing> + '_ {
-        self.pending.wanted()
+        self.pending.wanted().filter(|missing| !self.has(missing))
     }
 
-    /// How many manifests wait.
+    /// How many manifests wait for something that is missing.
     pub fn pending(&self) -> usize {
         self.pending.len()
+    }
+
+    /// How many manifests wait because their authors make too many.
+    pub fn deferred(&self) -> usize {
+        self.limiter.len()
     }
 }

@@ -54,6 +54,10 @@ impl Lists {
         })
     }
 
+    pub(super) const fn len(&self) -> usize {
+        self.lists.len()
+    }
+
     pub(super) fn find(&self, link: &Link) -> Option<ListIndex> {
         self.index.get(link).copied()
     }

@@ -37,7 +37,7 @@ use crate::bucket::{
     DeviceId, DeviceKey, Manifest, MemberList, OwnerId, Role, SignedManifest, SignedMemberList, Timestamp,
     VerifiedManifest,
 };
-use crate::chain::{Chain, Record};
+use crate::chain::{Chain, Record, Saved};
 use crate::crypto::label::BUCKET_NAME;
 use crate::link::{BlockRef, BucketId, Epoch, Link};
 use crate::store::{Settings, Store};
@@ -221,7 +221,7 @@ fn load_chain(
             !dropped.contains(&record.link) && (record.author == device || store.contains(&manifest.claims().entry)?);
         records.push(record);
     }
-    Ok(Chain::load(genesis, lists.values().cloned(), records, None)?)
+    Ok(Chain::load(genesis, lists.values().cloned(), records, Saved::default())?)
 }
 
 /// The version that is durable and not published, if there is one.

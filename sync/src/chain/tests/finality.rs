@@ -16,7 +16,7 @@ fn partition(common: usize, a: usize, b: usize) -> (World, Peer, Peer, Link, Lin
     for (peer, theirs) in [(&mut alice, &right), (&mut bob, &left)] {
         peer.hear(last(theirs));
         for manifest in theirs[..theirs.len() - 1].iter().rev() {
-            peer.take(manifest, Source::History);
+            peer.take(manifest, HISTORY);
         }
         theirs.iter().for_each(|manifest| drop(peer.complete(manifest)));
     }
@@ -82,8 +82,7 @@ fn an_announced_head_is_answered_at_finality_and_one_and_not_before() {
         assert_eq!(late.height.0 + behind as u64, 20);
         let out = peer.hear(&late);
         let stale = out.contains(&Output::Stale { link: late.link(), head: last(&chain).link() });
-        let relayed = out.iter().any(|output| matches!(output, Output::Admitted { relay: true, .. }));
-        assert_eq!((stale, relayed, peer.tips().len()), (behind > 10, behind <= 10, 1 + usize::from(behind <= 10)));
+        assert_eq!((stale, peer.tips().len()), (behind > 10, 1 + usize::from(behind <= 10)));
         assert!(peer.chain.contains(&late.link()), "it is kept");
     }
 }
@@ -96,7 +95,7 @@ fn an_orphaned_chain_can_not_be_revived_block_by_block_l_465_505() {
     peer.learn(&chain);
     for manifest in world.grow(&chain[4], 1, "revived", 80) {
         let out = peer.hear(&manifest);
-        assert!(matches!(out[..], [Output::Admitted { relay: false, .. }, Output::Stale { .. }]), "{out:?}");
+        assert!(matches!(out[..], [Output::Admitted(_), Output::Stale { .. }]), "{out:?}");
         assert_eq!(peer.tips(), [last(&chain).link()]);
     }
 }
@@ -110,7 +109,7 @@ fn a_chain_that_wins_is_adopted_however_deep_its_fork_point_lies_and_loudly() {
         peer.learn(&chain);
         let longer = world.grow(&world.genesis, 1, "longer", heads + 1);
         let mut out = peer.hear(last(&longer));
-        longer[..heads].iter().rev().for_each(|manifest| out.extend(peer.take(manifest, Source::History)));
+        longer[..heads].iter().rev().for_each(|manifest| out.extend(peer.take(manifest, HISTORY)));
         assert_eq!(peer.chain.head(), last(&longer).link());
         let loud = out.iter().any(|output| matches!(output, Output::DeepReorganisation { .. }));
         assert_eq!(loud, deep, "after {heads} heads");
@@ -141,7 +140,7 @@ fn a_withheld_chain_makes_no_honest_work_stale() {
     }
     let honest = world.child(&world.genesis, 0, "honest");
     let out = peer.hear(&honest);
-    assert!(matches!(out[..], [Output::Admitted { relay: true, .. }]), "{out:?}");
+    assert!(matches!(out[..], [Output::Admitted(_)]), "{out:?}");
     assert_eq!(peer.complete(&honest).len(), 1, "it is shown");
 }
 
@@ -154,7 +153,7 @@ fn what_would_win_is_never_stale_though_a_long_chain_of_an_older_epoch_is_shown(
     peer.give(&list);
     let rotated = world.share(&world.genesis, 0, &list);
     let out = peer.hear(&rotated);
-    assert!(matches!(out[0], Output::Admitted { relay: true, .. }), "{out:?}");
+    assert!(matches!(out[0], Output::Admitted(_)), "{out:?}");
     assert!(!out.iter().any(|output| matches!(output, Output::Stale { .. })), "{out:?}");
     assert_eq!(peer.chain.head(), rotated.link());
 }

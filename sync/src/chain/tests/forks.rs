@@ -89,7 +89,7 @@ fn adding_an_inner_manifest_again_changes_nothing_l_335() {
     let before = peer.view();
     for manifest in chain.iter().chain([&world.genesis]) {
         assert_eq!(peer.hear(manifest), []);
-        assert_eq!(peer.take(manifest, Source::History), []);
+        assert_eq!(peer.take(manifest, HISTORY), []);
     }
     assert_eq!(peer.view(), before);
 }
@@ -109,12 +109,13 @@ fn missing_history_is_fetched_once_each_and_added_oldest_first_l_106_146_1107_11
     let mut peer = Peer::of(&world);
     let chain = world.grow(&world.genesis, 0, "m", 5);
     peer.learn(&chain[..2]);
-    assert_eq!(wanted(&peer.hear(&chain[4])), [Missing::Manifest(chain[3].link())]);
-    assert_eq!(wanted(&peer.hear(&chain[4])), [], "asked for once");
-    assert_eq!(wanted(&peer.take(&chain[3], Source::History)), [Missing::Manifest(chain[2].link())]);
-    let out = peer.take(&chain[2], Source::History);
+    peer.hear(&chain[4]);
+    assert_eq!(peer.wanted(), [Missing::Manifest(chain[3].link())]);
+    peer.take(&chain[3], HISTORY);
+    assert_eq!(peer.wanted(), [Missing::Manifest(chain[2].link())]);
+    let out = peer.take(&chain[2], HISTORY);
     assert_eq!(admitted(&out), chain[2..].iter().map(|manifest| manifest.link()).collect::<Vec<_>>());
-    assert_eq!((peer.chain.head(), peer.chain.pending(), peer.chain.wanted().count()), (chain[4].link(), 0, 0));
+    assert_eq!((peer.chain.head(), peer.chain.pending(), peer.wanted().len()), (chain[4].link(), 0, 0));
 }
 
 #[test]
@@ -125,10 +126,10 @@ fn a_peer_that_returns_in_the_middle_of_a_fork_ends_on_the_networks_head_l_1190_
     let mut peer = Peer::of(&world);
     peer.learn(&common);
     peer.hear(&a[1]);
-    peer.take(&a[0], Source::History);
+    peer.take(&a[0], HISTORY);
     assert_eq!(peer.chain.head(), a[1].link());
     peer.hear(&b[1]);
-    peer.take(&b[0], Source::History);
+    peer.take(&b[0], HISTORY);
     assert_eq!(peer.chain.head(), a[1].link().max(b[1].link()));
 }
 

@@ -29,7 +29,7 @@ fn a_hundred_thousand_manifests_load_in_less_than_a_second() {
         };
         (0..5).map(once).min().unwrap()
     };
-    let load = || Chain::load(&world.genesis, [world.list.clone()], records.iter().cloned(), None).unwrap();
+    let load = || Chain::load(&world.genesis, [world.list.clone()], records.iter().cloned(), Saved::default()).unwrap();
     let chain = load();
     assert_eq!((chain.head(), chain.height()), (records[100_000].link, Height(100_000)));
     assert_eq!(chain.shown(), Some(chain.head()));
@@ -43,7 +43,7 @@ fn a_hundred_thousand_manifests_load_in_less_than_a_second() {
 fn a_damaged_store_is_named_not_believed() {
     let world = World::fixed(0, 10);
     let good = records(&world, 3);
-    let load = |records: Vec<Record>| Chain::load(&world.genesis, [world.list.clone()], records, None);
+    let load = |records: Vec<Record>| Chain::load(&world.genesis, [world.list.clone()], records, Saved::default());
     let why = |records| load(records).unwrap_err().why;
     assert!(load(good.clone()).is_ok());
     let mut bad = good.clone();
@@ -61,5 +61,5 @@ fn a_damaged_store_is_named_not_believed() {
     let mut bad = good.clone();
     bad[1].previous = None;
     assert_eq!(why(bad), "a second genesis");
-    assert!(Chain::load(&world.genesis, [], good, None).is_err());
+    assert!(Chain::load(&world.genesis, [], good, Saved::default()).is_err());
 }

@@ -1,14 +1,26 @@
 //! Stories about chains. A [`Peer`] is a chain and a clock.
 #![allow(clippy::unwrap_used)]
 
+mod disputes;
 mod finality;
 mod forks;
+mod limits;
 mod load;
 mod order;
+mod peers;
+mod pins;
+mod reapply;
 mod validity;
 
 use super::*;
+use std::sync::Arc;
+
+use crate::bucket::DeviceId;
 use crate::bucket::testing::World;
+
+/// Whom everything comes from, where that makes no difference.
+const PEER: DeviceId = DeviceId([9; 32]);
+const HISTORY: Source = Source::History(PEER);
 
 struct Peer {
     chain: Chain,
@@ -26,16 +38,20 @@ impl Peer {
         self.chain.handle(Timestamp(self.now), input)
     }
 
+    fn handle(&mut self, input: Input) -> Vec<Output> {
+        self.chain.handle(Timestamp(self.now), input)
+    }
+
     /// A peer announces a head.
     fn hear(&mut self, manifest: &VerifiedManifest) -> Vec<Output> {
-        self.take(manifest, Source::Announced)
+        self.take(manifest, Source::Announced(PEER))
     }
 
     /// Fetches ancestors, oldest first, and has their nodes too.
     fn learn(&mut self, manifests: &[VerifiedManifest]) -> Vec<Output> {
         let mut out = Vec::new();
         for manifest in manifests {
-            out.extend(self.take(manifest, Source::History));
+            out.extend(self.take(manifest, HISTORY));
             out.extend(self.complete(manifest));
         }
         out
@@ -47,6 +63,10 @@ impl Peer {
 
     fn give(&mut self, list: &MemberList) -> Vec<Output> {
         self.chain.handle(Timestamp(self.now), Input::Members(Box::new(list.clone())))
+    }
+
+    fn wanted(&self) -> Vec<Missing> {
+        self.chain.wanted().collect()
     }
 
     fn tips(&self) -> Vec<Link> {
@@ -68,13 +88,6 @@ fn rejected(out: &[Output]) -> Vec<&Rejected> {
 }
 
 fn admitted(out: &[Output]) -> Vec<Link> {
-    let link = |output: &Output| match output {
-        Output::Admitted { manifest, .. } => Some(manifest.link()),
-        _ => None,
-    };
+    let link = |output: &Output| if let Output::Admitted(manifest) = output { Some(manifest.link()) } else { None };
     out.iter().filter_map(link).collect()
-}
-
-fn wanted(out: &[Output]) -> Vec<Missing> {
-    out.iter().filter_map(|output| if let Output::Want(missing) = output { Some(*missing) } else { None }).collect()
 }

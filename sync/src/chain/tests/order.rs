@@ -94,7 +94,7 @@ proptest! {
         let (_, out) = hear_in_order(&manifests, order.into_iter());
         let mut known = std::collections::BTreeSet::from([WORLD.0.genesis.link()]);
         for output in &out {
-            if let Output::Admitted { manifest, .. } = output {
+            if let Output::Admitted(manifest) = output {
                 prop_assert!(known.contains(&manifest.previous.unwrap()));
                 prop_assert!(known.insert(manifest.link()));
             }
@@ -151,7 +151,7 @@ proptest! {
         let (world, list) = &*WORLD;
         let lists = [world.list.clone(), list.clone()];
         let forked = peer.chain.fork_detected_at();
-        let again = Chain::load(&world.genesis, lists, peer.chain.records(), forked).unwrap();
+        let again = Chain::load(&world.genesis, lists, peer.chain.records(), peer.chain.saved()).unwrap();
         let again = Peer { chain: again, now: 0 };
         prop_assert_eq!(again.view(), peer.view());
         prop_assert_eq!(again.chain.fork_detected_at(), forked);

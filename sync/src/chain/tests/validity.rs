@@ -169,8 +169,9 @@ fn a_manifest_waits_for_its_member_list() {
     let removal = world.share(&world.genesis, 0, &list);
     let after = world.child(&removal, 0, "after");
     let mut peer = Peer::of(&world);
-    assert_eq!(peer.hear(&removal), [Output::Want(Missing::Members(list.link()))]);
-    assert_eq!(wanted(&peer.hear(&after)), [Missing::Manifest(removal.link())]);
+    assert_eq!(peer.hear(&removal), []);
+    assert_eq!(peer.hear(&after), []);
+    assert_eq!(peer.wanted(), [Missing::Members(list.link())], "and not what is here, waiting");
     assert_eq!((peer.chain.pending(), peer.chain.head()), (2, world.genesis.link()));
     assert_eq!(admitted(&peer.give(&list)), [removal.link(), after.link()]);
     assert_eq!(peer.chain.head(), after.link());
@@ -231,7 +232,7 @@ fn what_waits_is_bounded_and_nobody_crowds_out_the_others() {
             peer.hear(manifest);
             assert!(peer.chain.pending() <= 3);
         }
-        assert_eq!(admitted(&peer.take(&good[0], Source::History)), [good[0].link(), good[1].link()]);
+        assert_eq!(admitted(&peer.take(&good[0], HISTORY)), [good[0].link(), good[1].link()]);
         assert!(!peer.chain.contains(&last(&flood).link()));
         peer.learn(&flood);
         assert_eq!(peer.chain.head(), last(&flood).link(), "a limit defers, it never bans");
