@@ -5,7 +5,7 @@ use std::fmt;
 
 use jaxfs_sync::bucket::{Height, Role};
 use jaxfs_sync::chain::{Chain, Record};
-use jaxfs_sync::limits::PENDING_MANIFESTS;
+use jaxfs_sync::limits::{DEFERRED_MANIFESTS, HEADS_TIPS, PENDING_MANIFESTS};
 use jaxfs_sync::link::{Epoch, Link};
 
 use crate::cast::NodeId;
@@ -112,6 +112,9 @@ fn small(node: &Node) -> Result<(), String> {
     if chain.pending() > PENDING_MANIFESTS {
         return Err(format!("{} manifests wait", chain.pending()));
     }
+    if chain.deferred() > DEFERRED_MANIFESTS {
+        return Err(format!("{} manifests wait for their turn", chain.deferred()));
+    }
     match chain.shown() {
         Some(shown) if !node.disk.has_content(&shown) => Err(format!("it shows {}, which is not here", shown.short())),
         _ => Ok(()),
@@ -148,7 +151,9 @@ fn whole(node: &Node) -> Result<(), String> {
 pub fn agree(sim: &Sim) -> Result<(), Failure> {
     let failed = |node: &Node, what| Err(Failure { at: sim.now(), node: node.id, what });
     let Some(first) = sim.honest().next() else { return Ok(()) };
-    let view = |chain: &Chain| (chain.head(), chain.tips().collect::<Vec<_>>());
+    // Of more tips than members tell each other, each may know others.
+    let told = |chain: &Chain| chain.tips().rev().take(HEADS_TIPS).collect::<Vec<_>>();
+    let view = |chain: &Chain| (chain.head(), told(chain));
     let agreed = view(&first.chain);
     for node in sim.honest() {
         let found = view(&node.chain);

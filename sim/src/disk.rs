@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use jaxfs_sync::bucket::{MemberList, Timestamp, VerifiedManifest};
-use jaxfs_sync::chain::{Chain, LoadError, Record};
+use jaxfs_sync::bucket::{MemberList, VerifiedManifest};
+use jaxfs_sync::chain::{Chain, LoadError, Record, Saved};
 use jaxfs_sync::link::Link;
 
 /// One node's store: what was written, in the order in which it was.
@@ -13,14 +13,14 @@ pub struct Disk {
     manifests: Vec<Arc<VerifiedManifest>>,
     lists: Vec<Arc<MemberList>>,
     content: BTreeSet<Link>,
-    /// Since when the stored chain is forked.
-    pub forked_at: Option<Timestamp>,
+    /// What the chain wants to be saved besides.
+    pub saved: Saved,
 }
 
 impl Disk {
     /// A store that has the start of a chain.
     pub fn new(genesis: Arc<VerifiedManifest>, list: Arc<MemberList>) -> Self {
-        Self { manifests: vec![genesis], lists: vec![list], content: BTreeSet::new(), forked_at: None }
+        Self { manifests: vec![genesis], lists: vec![list], content: BTreeSet::new(), saved: Saved::default() }
     }
 
     /// Stores an admitted manifest.
@@ -62,6 +62,6 @@ impl Disk {
             Record { complete, ..Record::of(manifest) }
         });
         let lists = self.lists.iter().map(|list| (**list).clone());
-        Chain::load(&self.manifests[0], lists, records, self.forked_at)
+        Chain::load(&self.manifests[0], lists, records, self.saved.clone())
     }
 }

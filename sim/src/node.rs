@@ -75,8 +75,10 @@ pub struct Node {
     pub acknowledged: Vec<Link>,
     /// What it made and does not serve.
     pub withheld: BTreeSet<Link>,
-    /// Whether its chain waits for something that was not asked for.
-    pub asking: bool,
+    /// To whom there is a connection, as its chain was told.
+    pub connected: BTreeSet<NodeId>,
+    /// The question that each peer has not answered yet.
+    pub asked: BTreeMap<NodeId, u64>,
     /// When it will next be given a tick, if that is planned.
     pub tick_at: Option<Micros>,
 }
@@ -107,7 +109,8 @@ impl Node {
             fuse: None,
             acknowledged: Vec::new(),
             withheld: BTreeSet::new(),
-            asking: false,
+            connected: BTreeSet::new(),
+            asked: BTreeMap::new(),
             tick_at: None,
         }
     }
@@ -125,6 +128,8 @@ impl Node {
         self.tick_at = None;
         self.neighbours.clear();
         self.failing.clear();
+        self.connected.clear();
+        self.asked.clear();
         self.seeking.clear();
     }
 

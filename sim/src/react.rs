@@ -8,28 +8,34 @@ use jaxfs_sync::link::Link;
 
 use crate::cast::NodeId;
 use crate::node::Kind;
-use crate::queue::{MS, Micros, SECOND};
+use crate::queue::{MS, SECOND};
 use crate::sim::{Event, Sim, WrongRule};
+use crate::wire::Wire;
 
 impl Sim {
     /// Gives a node's chain an input, and does what it wants done, in order; a fuse may cut that short.
-    pub fn feed(&mut self, at: NodeId, input: Input) {
+    ///
+    /// Says whether nothing was rejected.
+    pub fn feed(&mut self, at: NodeId, input: Input) -> bool {
         let now = self.queue.now();
         let node = self.node_mut(at);
         if !node.up {
-            return;
+            return false;
         }
+        let mut good = true;
         let (clock, life) = (node.clock(now), node.life);
         for output in node.chain.handle(clock, input) {
+            good &= !matches!(output, Output::Rejected { .. });
             self.react(at, output);
             let node = self.node_mut(at);
             if node.life != life {
-                return;
+                return false;
             }
             if let Some(left) = &mut node.fuse {
                 if *left == 0 {
                     let back = self.dice.between(SECOND, 20 * SECOND);
-                    return self.crash(at, Some(back));
+                    self.crash(at, Some(back));
+                    return false;
                 }
                 *left -= 1;
             }
@@ -37,32 +43,43 @@ impl Sim {
         self.plan_tick(at);
         let node = &self.nodes[at as usize];
         self.checker.step(now, node);
+        good
     }
 
     fn react(&mut self, at: NodeId, output: Output) {
         self.say(at, || format!("{}", Told(&output)));
         match output {
-            Output::Admitted { manifest, relay } => {
-                let own = manifest.author == self.node(at).device;
-                self.admitted(at, &manifest);
-                if relay && own && !self.is_mute(at) {
-                    self.broadcast(at, manifest.link(), 0);
+            Output::Admitted(manifest) => self.admitted(at, &manifest),
+            Output::Announce(link) => {
+                if !self.is_mute(at) {
+                    self.broadcast(at, link, 0);
                 }
             }
-            Output::Want(_) => self.node_mut(at).asking = true,
+            Output::SendHeads { to, heads, answer } => {
+                if let Some(to) = self.cast.node(&to) {
+                    self.send(at, to, Wire::Heads { heads, answer });
+                }
+            }
+            Output::Fetch { from, request } => {
+                if let Some(from) = self.cast.node(&from) {
+                    self.ask(at, from, request);
+                }
+            }
             Output::Stale { link, .. } => self.note(33, at, link.prefix(), 0),
             Output::Rejected { link, .. } => self.note(34, at, link.prefix(), 0),
             Output::Dropped(link) => self.note(35, at, link.prefix(), 0),
+            Output::Deferred(link) => self.note(37, at, link.prefix(), 0),
             Output::Head { to, .. } => {
                 self.note(31, at, to.prefix(), 0);
                 self.meter.head(self.queue.now(), at, to);
             }
             Output::Shown { to, .. } => self.note(32, at, to.prefix(), 0),
-            Output::ForkStarted | Output::ForkResolved { .. } => {
+            Output::ForkStarted | Output::ForkResolved { .. } | Output::Pinned(_) | Output::Save => {
                 let node = self.node_mut(at);
-                node.disk.forked_at = node.chain.fork_detected_at();
+                node.disk.saved = node.chain.saved();
             }
             Output::DeepReorganisation { .. } | Output::TipPruned { .. } => {}
+            Output::HardFork { .. } | Output::HardForkEnded { .. } => self.note(38, at, 0, 0),
         }
     }
 
@@ -180,44 +197,33 @@ impl Sim {
         }
     }
 
-    pub(crate) fn take_list(&mut self, at: NodeId, list: &Arc<MemberList>) {
+    pub(crate) fn take_list(&mut self, at: NodeId, list: &Arc<MemberList>) -> bool {
         self.node_mut(at).disk.store_list(Arc::clone(list));
-        self.feed(at, Input::Members(Box::new((**list).clone())));
+        self.feed(at, Input::Members(Box::new((**list).clone())))
     }
 
     /// A peer passed a manifest on.
     pub(crate) fn heard(&mut self, at: NodeId, from: NodeId, link: Link) {
         let Some(manifest) = self.cast.manifest(&link) else { return };
-        self.feed(at, Input::Manifest { manifest, source: Source::Announced });
-        self.ask(at, from);
+        let source = Source::Announced(self.cast.device(from));
+        self.feed(at, Input::Manifest { manifest, source });
     }
 
-    /// Hands in what came of an answer. False: a wrong rule refused it.
-    pub(crate) fn take_history(&mut self, at: NodeId, item: Missing) {
+    /// Hands in a piece of an answer; says whether it was any good.
+    pub(crate) fn take_history(&mut self, at: NodeId, from: NodeId, item: Missing) -> bool {
         match item {
-            Missing::Members(link) => {
-                if let Some(list) = self.cast.list(&link) {
-                    self.take_list(at, &list);
-                }
-            }
+            Missing::Members(link) => match self.cast.list(&link) {
+                Some(list) => self.take_list(at, &list),
+                None => false,
+            },
             Missing::Manifest(link) => {
-                let Some(manifest) = self.cast.manifest(&link) else { return };
-                if !self.setup.wrong_rule.is_some_and(|rule| rule.refuses(&self.node(at).chain, &manifest)) {
-                    self.feed(at, Input::Manifest { manifest, source: Source::History });
+                let Some(manifest) = self.cast.manifest(&link) else { return false };
+                if self.setup.wrong_rule.is_some_and(|rule| rule.refuses(&self.node(at).chain, &manifest)) {
+                    return false;
                 }
+                let source = Source::History(self.cast.device(from));
+                self.feed(at, Input::Manifest { manifest, source })
             }
-        }
-    }
-
-    /// Plans the next tick, if there is none.
-    pub(crate) fn plan_tick(&mut self, at: NodeId) {
-        let delay: Micros = self.dice.between(2 * SECOND, 4 * SECOND);
-        let now = self.queue.now();
-        let node = self.node_mut(at);
-        if node.tick_at.is_none() {
-            node.tick_at = Some(now + delay);
-            let life = node.life;
-            self.queue.after(delay, Event::Tick(at, life));
         }
     }
 }
@@ -251,17 +257,29 @@ fn better_than_shown(chain: &Chain, link: &Link) -> bool {
     key(link).is_some_and(|wanted| chain.shown().is_none_or(|shown| key(&shown).is_some_and(|shown| wanted > shown)))
 }
 
+fn short(item: &Missing) -> String {
+    match item {
+        Missing::Manifest(link) => link.short(),
+        Missing::Members(link) => format!("members {}", link.short()),
+    }
+}
+
 /// An output, in a line.
 struct Told<'a>(&'a Output);
 
 impl std::fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
-            Output::Admitted { manifest, .. } => {
+            Output::Admitted(manifest) => {
                 write!(f, "admitted {} at {} of {}", manifest.link().short(), manifest.height, manifest.author.short())
             }
             Output::Rejected { link, why } => write!(f, "rejected {}: {why}", link.short()),
             Output::Head { to, height, .. } => write!(f, "head {} at {height}", to.short()),
+            Output::SendHeads { to, answer, .. } => write!(f, "tells {} its heads; answer: {answer}", to.short()),
+            Output::Fetch { from, request } => {
+                let wants: Vec<_> = request.wants.iter().map(short).collect();
+                write!(f, "asks {} for {wants:?}", from.short())
+            }
             Output::Shown { to, .. } => write!(f, "shown {}", to.short()),
             other => write!(f, "{other:?}"),
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::cast::NodeId;
 use crate::check::{self, Failure};
 use crate::faults::Schedule;
 use crate::queue::{Micros, SECOND};
@@ -14,6 +15,8 @@ use crate::sim::{Sim, WrongRule};
 const REST: Micros = 300 * SECOND;
 /// How often that is looked at.
 const LOOK: Micros = 5 * SECOND;
+/// How many manifests may be published before the last one has told what it knows.
+const LATE: u64 = 30;
 
 /// Which schedule to run, and how.
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,18 +101,25 @@ fn end_the_fork(sim: &mut Sim) -> Result<(), Failure> {
         return Ok(());
     }
     let behind = chain.height().0.saturating_sub(shown.height.0);
-    for _ in 0..=behind + chain.finality_depth() {
+    let enough = behind + 2 * (chain.finality_depth() + LATE);
+    for _ in 0..enough {
         sim.publish(writer);
         sim.run_for(2 * SECOND)?;
-    }
-    come_to_rest(sim)?;
-    match sim.honest().find(|node| node.chain.is_forked()) {
-        Some(node) => {
-            let what = format!("it still has {} tips", node.chain.tips().count());
-            Err(Failure { at: sim.now(), node: node.id, what })
+        if forked(sim).is_none() {
+            // Who comes to agree may yet learn of another tip.
+            come_to_rest(sim)?;
         }
-        None => Ok(()),
+        if forked(sim).is_none() {
+            return Ok(());
+        }
     }
+    let (node, tips) = forked(sim).unwrap_or_default();
+    Err(Failure { at: sim.now(), node, what: format!("it still has {tips} tips") })
+}
+
+/// An honest node with more than one tip, and how many it has.
+fn forked(sim: &Sim) -> Option<(NodeId, usize)> {
+    sim.honest().find(|node| node.chain.is_forked()).map(|node| (node.id, node.chain.tips().count()))
 }
 
 /// What came of many schedules.

@@ -72,6 +72,8 @@ pub enum Event {
     Seek(NodeId, u32, Link),
     /// The content of a version is there.
     Content(NodeId, u32, Link),
+    /// A node does not wait for an answer any longer.
+    Unanswered(NodeId, u32, NodeId, u64),
     /// The chain wanted a tick.
     Tick(NodeId, u32),
     /// A node joins the gossip of another.
@@ -118,6 +120,8 @@ pub struct Sim {
     pub dice: Dice,
     /// Whether mischief has ended.
     pub calm: bool,
+    /// How many questions were asked.
+    pub questions: u64,
     origin: Instant,
 }
 
@@ -142,6 +146,7 @@ impl Sim {
             trace: Trace::default(),
             meter: Meter::default(),
             calm: false,
+            questions: 0,
             origin: Instant::now(),
             dice,
             nodes,
@@ -203,6 +208,7 @@ impl Sim {
                 if self.lives(at, life) && self.node_mut(at).failing.remove(&peer) {
                     self.note(2, at, peer.into(), 0);
                     self.gossip(at, InEvent::PeerDisconnected(Peer(peer)));
+                    self.disconnected(at, peer);
                 }
             }
             Event::Seek(at, life, link) => {
@@ -213,6 +219,11 @@ impl Sim {
             Event::Content(at, life, link) => {
                 if self.lives(at, life) {
                     self.content_came(at, link);
+                }
+            }
+            Event::Unanswered(at, life, peer, number) => {
+                if self.lives(at, life) {
+                    self.unanswered(at, peer, number);
                 }
             }
             Event::Tick(at, life) => {
@@ -288,8 +299,8 @@ impl Sim {
             Wire::Gossip(message) => self.gossip(to, InEvent::RecvMessage(Peer(from), message)),
             Wire::Bye => self.gossip(to, InEvent::PeerDisconnected(Peer(from))),
             Wire::Heads { heads, answer } => self.heads_came(to, from, heads, answer),
-            Wire::Ask { wants, locator } => self.serve(to, from, &wants, &locator),
-            Wire::History { items, more } => self.history_came(to, from, &items, more),
+            Wire::Ask { number, request } => self.serve(to, from, number, &request),
+            Wire::History { number, items, more } => self.history_came(to, from, number, &items, more),
         }
     }
 
@@ -323,7 +334,7 @@ impl Sim {
             }
             GossipEvent::NeighborDown(peer) => {
                 self.node_mut(at).neighbours.remove(&peer.0);
-                self.disconnected(at, peer.0);
+                self.released(at, peer.0);
             }
             GossipEvent::Received(message) => {
                 let Ok(link) = Link::from_bytes(message.content.get(..36).unwrap_or_default()) else { return };
@@ -379,6 +390,7 @@ impl Sim {
 
     fn rejoin(&mut self, at: NodeId) {
         self.join(at, 1);
+        self.mend(at);
         let delay = self.setup.rejoin / 2 + self.dice.below(self.setup.rejoin + 1);
         let life = self.node(at).life;
         self.queue.after(delay, Event::Rejoin(at, life));
@@ -402,7 +414,7 @@ impl Sim {
         self.node_mut(at).crash();
         self.node_mut(at).gone = back.is_none();
         for peer in 0..self.nodes.len() as NodeId {
-            if self.node(peer).neighbours.contains(&at) {
+            if self.node(peer).neighbours.contains(&at) || self.node(peer).connected.contains(&at) {
                 self.will_notice(peer, at);
             }
         }
@@ -417,7 +429,7 @@ impl Sim {
         self.links.cut(number, cut);
         for at in 0..self.nodes.len() as NodeId {
             let away = |peer: &&NodeId| !self.links.joined(at, **peer);
-            let lost: Vec<_> = self.node(at).neighbours.iter().filter(away).copied().collect();
+            let lost: Vec<_> = self.node(at).neighbours.union(&self.node(at).connected).filter(away).copied().collect();
             lost.into_iter().for_each(|peer| self.will_notice(at, peer));
         }
     }

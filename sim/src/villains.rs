@@ -77,7 +77,8 @@ impl Sim {
         if both.is_empty() {
             return;
         }
-        for peer in 0..self.nodes.len() as NodeId {
+        let peers: Vec<_> = self.node(at).connected.iter().copied().collect();
+        for peer in peers {
             self.claim(at, peer, both[peer as usize % both.len()]);
         }
     }

@@ -1,7 +1,7 @@
 //! What goes from node to node, and how many bytes it would be.
 
 use iroh_gossip::proto::Message;
-use jaxfs_sync::chain::Missing;
+use jaxfs_sync::chain::{Heads, HistoryRequest, Missing};
 use jaxfs_sync::link::{LINK_BYTES, Link};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -33,20 +33,22 @@ pub enum Wire {
     Gossip(Message<Peer>),
     /// The heads that a node knows.
     Heads {
-        /// Links of manifests that come along.
-        heads: Vec<Link>,
+        /// What it knows.
+        heads: Box<Heads>,
         /// Whether the other's are wanted.
         answer: bool,
     },
     /// Asks for history.
     Ask {
-        /// What is missing.
-        wants: Vec<Missing>,
-        /// What is known, newest first.
-        locator: Vec<Link>,
+        /// The question's number.
+        number: u64,
+        /// What is wanted.
+        request: Box<HistoryRequest>,
     },
     /// Answers it.
     History {
+        /// The question's number.
+        number: u64,
         /// Oldest first.
         items: Vec<Missing>,
         /// Whether there is more than fits.
@@ -73,8 +75,9 @@ impl Wire {
         let manifest = |link: &Link| cast.manifest(link).map_or(0, |manifest| manifest.bytes().len());
         match self {
             Self::Gossip(message) => message.size().unwrap_or(0),
-            Self::Heads { heads, .. } => 2 + heads.iter().map(manifest).sum::<usize>(),
-            Self::Ask { wants, locator } => (wants.len() + locator.len()) * LINK_BYTES,
+            // The genesis besides, and some bytes for numbers.
+            Self::Heads { heads, .. } => (heads.links().count() + 1) * LINK_BYTES + 8,
+            Self::Ask { request, .. } => (request.wants.len() + request.locator.len()) * LINK_BYTES,
             Self::History { items, .. } => {
                 let bytes = items.iter().map(|item| match item {
                     Missing::Manifest(link) => manifest(link),
