@@ -1,11 +1,17 @@
 //! `jaxfs-sim`: runs schedules of faults against the chain, and measures it.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use jaxfs_sim::run::{self, Order};
 use jaxfs_sim::sim::WrongRule;
+
+/// Prints a line, if anybody still reads.
+macro_rules! tell {
+    ($($what:tt)*) => { drop(writeln!(io::stdout(), $($what)*)) };
+}
 
 /// Many nodes of one bucket in virtual time.
 #[derive(Parser)]
@@ -64,10 +70,10 @@ fn main() -> ExitCode {
 
 fn one(order: Order) -> bool {
     let outcome = run::run(order);
-    println!("seed {}: {} steps, {} manifests, trace {}", order.seed, outcome.steps, outcome.manifests, outcome.hash);
+    tell!("seed {}: {} steps, {} manifests, trace {}", order.seed, outcome.steps, outcome.manifests, outcome.hash);
     match &outcome.failure {
-        None => println!("all well"),
-        Some(failure) => println!("failed: {failure}\n{}", order.replay()),
+        None => tell!("all well"),
+        Some(failure) => tell!("failed: {failure}\n{}", order.replay()),
     }
     outcome.failure.is_none()
 }
@@ -76,15 +82,18 @@ fn soak(schedules: u64, from: u64, time: Option<Duration>, wrong_rule: Option<Wr
     let started = Instant::now();
     let soaked = run::soak(from, schedules, wrong_rule, time);
     let seconds = started.elapsed().as_secs_f64();
-    println!(
+    tell!(
         "{} schedules and {} steps in {seconds:.1} s: {:.1} schedules/s",
         soaked.schedules,
         soaked.steps,
         soaked.schedules as f64 / seconds
     );
+    for (what, often) in &soaked.seen {
+        tell!("{often:>12} {what}");
+    }
     match &soaked.failed {
-        None => println!("all well"),
-        Some((order, failure)) => println!("seed {} failed: {failure}\n{}", order.seed, order.replay()),
+        None => tell!("all well"),
+        Some((order, failure)) => tell!("seed {} failed: {failure}\n{}", order.seed, order.replay()),
     }
     soaked.failed.is_none()
 }

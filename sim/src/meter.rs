@@ -16,6 +16,8 @@ const HOPS: u16 = 64;
 pub struct Meter {
     /// Whether to count more than messages.
     pub detailed: bool,
+    /// How often each kind of thing happened.
+    pub seen: BTreeMap<&'static str, u64>,
     /// Messages sent.
     pub messages: u64,
     /// Bytes sent by each node, and messages.
@@ -31,6 +33,11 @@ pub struct Meter {
 }
 
 impl Meter {
+    /// Something happened.
+    pub fn saw(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
     /// A message was sent.
     pub fn sent(&mut self, from: NodeId, bytes: impl FnOnce() -> usize) {
         self.messages += 1;

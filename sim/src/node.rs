@@ -65,6 +65,10 @@ pub struct Node {
     pub disk: Disk,
     /// To whom the gossip protocol has a connection.
     pub neighbours: BTreeSet<NodeId>,
+    /// The number of the gossip protocol's connection to each peer, and of the last one that was closed.
+    pub lines: BTreeMap<NodeId, u64>,
+    /// See [`Node::lines`].
+    pub closed: BTreeMap<NodeId, u64>,
     /// To whom a message could not be delivered, which it will notice.
     pub failing: BTreeSet<NodeId>,
     /// Versions whose content it is looking for, and how often it did not find it.
@@ -104,6 +108,8 @@ impl Node {
             gossip: State::new(Peer(id), PeerData::default(), config, generator),
             disk: Disk::new(Arc::clone(genesis), Arc::clone(list)),
             neighbours: BTreeSet::new(),
+            lines: BTreeMap::new(),
+            closed: BTreeMap::new(),
             failing: BTreeSet::new(),
             seeking: BTreeMap::new(),
             fuse: None,
@@ -127,6 +133,8 @@ impl Node {
         self.fuse = None;
         self.tick_at = None;
         self.neighbours.clear();
+        self.lines.clear();
+        self.closed.clear();
         self.failing.clear();
         self.connected.clear();
         self.asked.clear();

@@ -75,6 +75,7 @@ impl Sim {
 
     pub(crate) fn unanswered(&mut self, at: NodeId, peer: NodeId, number: u64) {
         if self.node(at).asked.get(&peer) == Some(&number) {
+            self.meter.saw("answer overdue");
             self.end_answer(at, peer, false, false);
         }
     }

@@ -34,6 +34,7 @@ impl Sim {
             if let Some(left) = &mut node.fuse {
                 if *left == 0 {
                     let back = self.dice.between(SECOND, 20 * SECOND);
+                    self.meter.saw("crash between outputs");
                     self.crash(at, Some(back));
                     return false;
                 }
@@ -48,6 +49,7 @@ impl Sim {
 
     fn react(&mut self, at: NodeId, output: Output) {
         self.say(at, || format!("{}", Told(&output)));
+        self.meter.saw(kind(&output));
         match output {
             Output::Admitted(manifest) => self.admitted(at, &manifest),
             Output::Announce(link) => {
@@ -255,6 +257,31 @@ impl WrongRule {
 fn better_than_shown(chain: &Chain, link: &Link) -> bool {
     let key = |link: &Link| chain.record(link).map(|record| (record.epoch, record.height, *record.link.digest()));
     key(link).is_some_and(|wanted| chain.shown().is_none_or(|shown| key(&shown).is_some_and(|shown| wanted > shown)))
+}
+
+/// What an output is called where things are counted.
+const fn kind(output: &Output) -> &'static str {
+    match output {
+        Output::Admitted(_) => "admitted",
+        Output::Rejected { .. } => "rejected",
+        Output::Dropped(_) => "dropped",
+        Output::Deferred(_) => "deferred",
+        Output::Announce(_) => "announced",
+        Output::SendHeads { .. } => "heads told",
+        Output::Fetch { .. } => "history asked for",
+        Output::Stale { .. } => "stale",
+        Output::Head { fork_point: None, .. } => "head extended",
+        Output::Head { .. } => "head changed sides",
+        Output::DeepReorganisation { .. } => "deep reorganisation",
+        Output::Shown { .. } => "shown",
+        Output::TipPruned { .. } => "tip pruned",
+        Output::ForkStarted => "fork started",
+        Output::ForkResolved { .. } => "fork resolved",
+        Output::Pinned(_) => "pinned",
+        Output::Save => "saved",
+        Output::HardFork { .. } => "hard fork",
+        Output::HardForkEnded { .. } => "hard fork ended",
+    }
 }
 
 fn short(item: &Missing) -> String {

@@ -1,5 +1,6 @@
 //! One schedule from its beginning to its verdict, and many of them.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -49,6 +50,8 @@ pub struct Outcome {
     pub steps: u64,
     /// How many manifests were made.
     pub manifests: usize,
+    /// How often each kind of thing happened.
+    pub seen: BTreeMap<&'static str, u64>,
     /// What went wrong, if anything.
     pub failure: Option<Failure>,
 }
@@ -56,17 +59,14 @@ pub struct Outcome {
 /// Runs one schedule.
 pub fn run(order: Order) -> Outcome {
     let schedule = Schedule::of(order.seed, order.nodes, order.wrong_rule);
-    if order.print {
-        println!("{:?}, {} nodes, finality depth {}", schedule.profile, schedule.setup.nodes, {
-            schedule.setup.finality_depth
-        });
-        println!("{:?}, {:?}", schedule.faults, schedule.villains);
-    }
-    let length = schedule.length;
+    let Schedule { profile, faults, villains, length, .. } = &schedule;
+    let (told, length) = (format!("{profile:?}: {faults:?}, {villains:?}"), *length);
     let mut sim = schedule.world();
     sim.trace.print = order.print;
+    sim.say(0, || told);
     let failure = live(&mut sim, length).err();
-    Outcome { hash: sim.trace.hash(), steps: sim.trace.steps(), manifests: sim.cast.made(), failure }
+    let (hash, steps, manifests) = (sim.trace.hash(), sim.trace.steps(), sim.cast.made());
+    Outcome { hash, steps, manifests, seen: sim.meter.seen, failure }
 }
 
 fn live(sim: &mut Sim, length: Micros) -> Result<(), Failure> {
@@ -129,6 +129,8 @@ pub struct Soaked {
     pub schedules: u64,
     /// How many things happened in them.
     pub steps: u64,
+    /// How often each kind of thing happened.
+    pub seen: BTreeMap<&'static str, u64>,
     /// The failure of the least seed that failed.
     pub failed: Option<(Order, Failure)>,
 }
@@ -137,6 +139,7 @@ pub struct Soaked {
 pub fn soak(first: u64, count: u64, wrong_rule: Option<WrongRule>, time: Option<Duration>) -> Soaked {
     let (next, steps, done) = (AtomicU64::new(first), AtomicU64::new(0), AtomicU64::new(0));
     let failed = Mutex::new(None::<(Order, Failure)>);
+    let seen = Mutex::new(BTreeMap::new());
     let started = Instant::now();
     let work = || {
         while time.is_none_or(|time| started.elapsed() < time) {
@@ -149,6 +152,9 @@ pub fn soak(first: u64, count: u64, wrong_rule: Option<WrongRule>, time: Option<
             let outcome = run(order);
             steps.fetch_add(outcome.steps, Ordering::Relaxed);
             done.fetch_add(1, Ordering::Relaxed);
+            if let Ok(mut seen) = seen.lock() {
+                outcome.seen.into_iter().for_each(|(what, often)| *seen.entry(what).or_default() += often);
+            }
             if let (Some(failure), Ok(mut failed)) = (outcome.failure, failed.lock())
                 && failed.as_ref().is_none_or(|(before, _)| before.seed > seed)
             {
@@ -161,5 +167,10 @@ pub fn soak(first: u64, count: u64, wrong_rule: Option<WrongRule>, time: Option<
             scope.spawn(work);
         }
     });
-    Soaked { schedules: done.into_inner(), steps: steps.into_inner(), failed: failed.into_inner().unwrap_or_default() }
+    Soaked {
+        schedules: done.into_inner(),
+        steps: steps.into_inner(),
+        seen: seen.into_inner().unwrap_or_default(),
+        failed: failed.into_inner().unwrap_or_default(),
+    }
 }

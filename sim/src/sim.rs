@@ -120,6 +120,8 @@ pub struct Sim {
     pub dice: Dice,
     /// Whether mischief has ended.
     pub calm: bool,
+    /// How many connections were made.
+    pub lines: u64,
     /// How many questions were asked.
     pub questions: u64,
     origin: Instant,
@@ -146,6 +148,7 @@ impl Sim {
             trace: Trace::default(),
             meter: Meter::default(),
             calm: false,
+            lines: 0,
             questions: 0,
             origin: Instant::now(),
             dice,
@@ -207,6 +210,7 @@ impl Sim {
             Event::Failed(at, life, peer) => {
                 if self.lives(at, life) && self.node_mut(at).failing.remove(&peer) {
                     self.note(2, at, peer.into(), 0);
+                    self.close(at, peer);
                     self.gossip(at, InEvent::PeerDisconnected(Peer(peer)));
                     self.disconnected(at, peer);
                 }
@@ -276,6 +280,9 @@ impl Sim {
         if !self.nodes[to as usize].up || !self.links.reaches(from, to) {
             self.will_notice(from, to);
         } else if let Some(delay) = self.links.send(from, to) {
+            // Nothing that was sent before a connection is closed is lost by that.
+            let last = matches!(wire, Wire::Bye(_));
+            let delay = if last { self.links.way(from, to) + self.links.weather.jitter } else { delay };
             self.queue.after(delay, Event::Deliver(Box::new((from, to, wire))));
         }
     }
@@ -296,12 +303,51 @@ impl Sim {
             return;
         }
         match wire {
-            Wire::Gossip(message) => self.gossip(to, InEvent::RecvMessage(Peer(from), message)),
-            Wire::Bye => self.gossip(to, InEvent::PeerDisconnected(Peer(from))),
+            Wire::Gossip(line, message) => {
+                if self.opened(to, from, line) {
+                    self.gossip(to, InEvent::RecvMessage(Peer(from), message));
+                }
+            }
+            Wire::Bye(line) => {
+                // An old connection's end says nothing of a newer one.
+                if self.node(to).lines.get(&from) == Some(&line) {
+                    self.close(to, from);
+                    self.gossip(to, InEvent::PeerDisconnected(Peer(from)));
+                }
+            }
             Wire::Heads { heads, answer } => self.heads_came(to, from, heads, answer),
             Wire::Ask { number, request } => self.serve(to, from, number, &request),
             Wire::History { number, items, more } => self.history_came(to, from, number, &items, more),
         }
+    }
+
+    /// The number of the connection that a message goes out on; a new one, if there is none.
+    fn line(&mut self, at: NodeId, peer: NodeId) -> u64 {
+        if let Some(line) = self.node(at).lines.get(&peer) {
+            return *line;
+        }
+        self.lines += 1;
+        let line = self.lines;
+        self.node_mut(at).lines.insert(peer, line);
+        line
+    }
+
+    /// A message came on a connection; says whether it is not closed yet.
+    fn opened(&mut self, at: NodeId, peer: NodeId, line: u64) -> bool {
+        let node = self.node_mut(at);
+        let open = node.closed.get(&peer).is_none_or(|closed| *closed < line);
+        if open {
+            let newest = node.lines.entry(peer).or_insert(line);
+            *newest = line.max(*newest);
+        }
+        open
+    }
+
+    fn close(&mut self, at: NodeId, peer: NodeId) -> Option<u64> {
+        let node = self.node_mut(at);
+        let line = node.lines.remove(&peer)?;
+        node.closed.insert(peer, line);
+        Some(line)
     }
 
     /// Gives the gossip protocol an event, and does what it wants done.
@@ -314,12 +360,19 @@ impl Sim {
                 return;
             }
             match event {
-                OutEvent::SendMessage(to, message) => self.send(at, to.0, Wire::Gossip(message)),
+                OutEvent::SendMessage(Peer(to), message) => {
+                    let line = self.line(at, to);
+                    self.send(at, to, Wire::Gossip(line, message));
+                }
                 OutEvent::ScheduleTimer(delay, timer) => {
                     let delay = delay.as_micros() as Micros;
                     self.queue.after(delay, Event::GossipTimer(at, life, Box::new(timer)));
                 }
-                OutEvent::DisconnectPeer(peer) => self.send(at, peer.0, Wire::Bye),
+                OutEvent::DisconnectPeer(Peer(peer)) => {
+                    if let Some(line) = self.close(at, peer) {
+                        self.send(at, peer, Wire::Bye(line));
+                    }
+                }
                 OutEvent::EmitEvent(_, event) => self.gossip_said(at, event),
                 OutEvent::PeerData(..) => {}
             }
@@ -411,6 +464,7 @@ impl Sim {
     pub fn crash(&mut self, at: NodeId, back: Option<Micros>) {
         self.say(at, || format!("crashes; back after {back:?} us"));
         self.note(4, at, back.unwrap_or(0), 0);
+        self.meter.saw(if back.is_some() { "crash" } else { "node gone" });
         self.node_mut(at).crash();
         self.node_mut(at).gone = back.is_none();
         for peer in 0..self.nodes.len() as NodeId {
@@ -426,6 +480,7 @@ impl Sim {
     fn cut(&mut self, number: u32, cut: Cut) {
         self.say(0, || format!("cut {number}: {cut:?}"));
         self.note(5, 0, number.into(), u64::from(cut.one_way));
+        self.meter.saw(if cut.one_way { "cut one way" } else { "cut" });
         self.links.cut(number, cut);
         for at in 0..self.nodes.len() as NodeId {
             let away = |peer: &&NodeId| !self.links.joined(at, **peer);

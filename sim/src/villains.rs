@@ -62,7 +62,12 @@ impl Sim {
         self.publish_this(at, manifest)
     }
 
+    /// Many tips, or a long chain in no time.
     fn spam(&mut self, at: NodeId) {
+        if self.dice.chance(0.04) {
+            let many = self.dice.between(210, 260);
+            return self.grow(at, self.shown(at), many);
+        }
         for _ in 0..self.dice.between(3, 12) {
             let Some(parent) = self.any(at) else { return };
             if let Some(link) = self.forge(at, &parent, None) {
@@ -126,10 +131,14 @@ impl Sim {
     fn live_on(&mut self, at: NodeId) {
         let stored = self.node(at).disk.manifests().to_vec();
         let mine = stored.iter().filter(|manifest| self.cast.may_write_after(manifest, at));
-        let Some(mut parent) = mine.max_by_key(|manifest| (manifest.share.epoch, manifest.height)).cloned() else {
-            return;
-        };
-        for _ in 0..5 {
+        let parent = mine.max_by_key(|manifest| (manifest.share.epoch, manifest.height)).cloned();
+        self.grow(at, parent, 5);
+    }
+
+    /// Publishes and announces one after the other.
+    fn grow(&mut self, at: NodeId, parent: Option<Arc<VerifiedManifest>>, many: u64) {
+        let Some(mut parent) = parent else { return };
+        for _ in 0..many {
             let link = self.forge(at, &parent, None);
             let Some(child) = link.and_then(|link| self.cast.manifest(&link)) else { return };
             self.broadcast(at, child.link(), 0);

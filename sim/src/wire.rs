@@ -29,8 +29,8 @@ impl<'de> Deserialize<'de> for Peer {
 /// One message.
 #[derive(Clone, Debug)]
 pub enum Wire {
-    /// The gossip protocol's.
-    Gossip(Message<Peer>),
+    /// The gossip protocol's, on a connection of this number.
+    Gossip(u64, Message<Peer>),
     /// The heads that a node knows.
     Heads {
         /// What it knows.
@@ -54,19 +54,19 @@ pub enum Wire {
         /// Whether there is more than fits.
         more: bool,
     },
-    /// The connection is closed.
-    Bye,
+    /// The gossip protocol's connection of this number is closed.
+    Bye(u64),
 }
 
 impl Wire {
     /// A number for each kind of message, for the trace.
     pub const fn tag(&self) -> u8 {
         match self {
-            Self::Gossip(_) => 1,
+            Self::Gossip(..) => 1,
             Self::Heads { .. } => 2,
             Self::Ask { .. } => 3,
             Self::History { .. } => 4,
-            Self::Bye => 5,
+            Self::Bye(_) => 5,
         }
     }
 
@@ -74,7 +74,7 @@ impl Wire {
     pub fn bytes(&self, cast: &Cast) -> usize {
         let manifest = |link: &Link| cast.manifest(link).map_or(0, |manifest| manifest.bytes().len());
         match self {
-            Self::Gossip(message) => message.size().unwrap_or(0),
+            Self::Gossip(_, message) => message.size().unwrap_or(0),
             // The genesis besides, and some bytes for numbers.
             Self::Heads { heads, .. } => (heads.links().count() + 1) * LINK_BYTES + 8,
             Self::Ask { request, .. } => (request.wants.len() + request.locator.len()) * LINK_BYTES,
@@ -85,7 +85,7 @@ impl Wire {
                 });
                 bytes.sum()
             }
-            Self::Bye => 0,
+            Self::Bye(_) => 0,
         }
     }
 }
