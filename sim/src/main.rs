@@ -1,11 +1,15 @@
 //! `jaxfs-sim`: runs schedules of faults against the chain, and measures it.
 
+use std::fs;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
+use jaxfs_sim::plot;
 use jaxfs_sim::run::{self, Order};
+use jaxfs_sim::scale::{self, Scale};
 use jaxfs_sim::sim::WrongRule;
 
 /// Prints a line, if anybody still reads.
@@ -52,6 +56,36 @@ enum Command {
         #[arg(long, value_parser = wrong_rule)]
         wrong_rule: Option<WrongRule>,
     },
+    /// Measures very many nodes, and prints a table.
+    Scale {
+        /// How many.
+        #[arg(long, default_value_t = 10_000)]
+        nodes: usize,
+        /// How many manifests are published in all.
+        #[arg(long, default_value_t = 100)]
+        manifests: u64,
+        /// Into how many parts the network falls for the middle third of the time.
+        #[arg(long, default_value_t = 3)]
+        partitions: u8,
+        /// The probability that a message is lost.
+        #[arg(long, default_value_t = 0.05)]
+        loss: f64,
+        /// Manifests published in a second, by all nodes together.
+        #[arg(long, default_value_t = 0.5)]
+        rate: f64,
+        /// Other rates to measure, without partitions.
+        #[arg(long, value_delimiter = ',', default_value = "0.1,0.2,0.5,1,2,5")]
+        rates: Vec<f64>,
+        /// With so many nodes for these.
+        #[arg(long, default_value_t = 1_000)]
+        rate_nodes: usize,
+        /// All chance comes from here.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Where to write plots.
+        #[arg(long)]
+        svg: Option<PathBuf>,
+    },
 }
 
 fn wrong_rule(name: &str) -> Result<WrongRule, String> {
@@ -63,6 +97,10 @@ fn main() -> ExitCode {
         Command::Run { seed, nodes, trace, wrong_rule } => one(Order { seed, nodes, wrong_rule, print: trace }),
         Command::Soak { schedules, from, seconds, wrong_rule } => {
             soak(schedules, from, seconds.map(Duration::from_secs), wrong_rule)
+        }
+        Command::Scale { nodes, manifests, partitions, loss, rate, rates, rate_nodes, seed, svg } => {
+            let of = Scale { seed, nodes, manifests, partitions, loss, rate };
+            scale(of, &rates, rate_nodes, svg.as_deref())
         }
     };
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -96,4 +134,23 @@ fn soak(schedules: u64, from: u64, time: Option<Duration>, wrong_rule: Option<Wr
         Some((order, failure)) => tell!("seed {} failed: {failure}\n{}", order.seed, order.replay()),
     }
     soaked.failed.is_none()
+}
+
+fn scale(of: Scale, rates: &[f64], rate_nodes: usize, svg: Option<&Path>) -> bool {
+    tell!("{}", scale::TABLE.trim_end());
+    let first = scale::measure(of.clone());
+    tell!("{}", scale::row(&first));
+    let mut others = Vec::new();
+    for rate in rates {
+        let of = Scale { rate: *rate, partitions: 1, nodes: rate_nodes, ..of.clone() };
+        others.push(scale::measure(of));
+        tell!("{}", others.last().map(scale::row).unwrap_or_default());
+    }
+    if let Some(path) = svg
+        && let Err(error) = fs::write(path, plot::draw(&others, &first))
+    {
+        tell!("{}: {error}", path.display());
+        return false;
+    }
+    first.agreed
 }
