@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jaxfs_sync::bucket::testing::World;
 use jaxfs_sync::bucket::{
-    DeviceId, ManifestDraft, MemberList, Place, Rejected, Role, Share, Timestamp, VerifiedManifest,
+    DeviceId, ManifestDraft, MemberList, MemberListDraft, Place, Rejected, Role, Share, Timestamp, VerifiedManifest,
 };
 use jaxfs_sync::link::{Codec, Link};
 
@@ -125,13 +125,33 @@ impl Cast {
 
     /// The owner's next list: the one at `parent` in a new epoch without a node.
     pub fn list_without(&mut self, parent: &VerifiedManifest, gone: NodeId) -> Option<Arc<MemberList>> {
-        let (before, gone) = (self.list(&parent.share.members)?, self.device(gone));
+        let gone = self.device(gone);
+        self.next_list(parent, |draft| {
+            draft.epoch.0 += 1;
+            draft.members.retain(|member| member.device != gone);
+        })
+    }
+
+    /// The owner's next list: the one at `parent` with a node as a writer that was none.
+    pub fn list_with_writer(&mut self, parent: &VerifiedManifest, node: NodeId) -> Option<Arc<MemberList>> {
+        let device = self.device(node);
+        self.next_list(parent, |draft| {
+            let of_node = draft.members.iter_mut().filter(|member| member.device == device);
+            of_node.for_each(|member| member.role = member.role.min(Role::Writer));
+        })
+    }
+
+    fn next_list(
+        &mut self,
+        parent: &VerifiedManifest,
+        change: impl FnOnce(&mut MemberListDraft),
+    ) -> Option<Arc<MemberList>> {
+        let before = self.list(&parent.share.members)?;
         self.sequence = self.sequence.max(before.sequence()) + 1;
         let sequence = self.sequence;
         let list = Arc::new(self.world.relist(&before, |draft| {
             draft.sequence = sequence;
-            draft.epoch.0 += 1;
-            draft.members.retain(|member| member.device != gone);
+            change(draft);
         }));
         self.lists.insert(list.link(), Arc::clone(&list));
         Some(list)

@@ -137,9 +137,17 @@ fn whole(node: &Node) -> Result<(), String> {
     if !chain.tips().eq(tips.iter().map(|record| record.link)) {
         return Err(format!("its tips are not those that the rule gives: {:?}", chain.tips().collect::<Vec<_>>()));
     }
-    let complete = records.iter().filter(|record| record.complete).max_by_key(|record| key(record));
-    if chain.shown() != complete.map(|record| record.link) {
-        return Err("it does not show the greatest version that is complete".to_owned());
+    let complete = |record: &&Record| record.complete;
+    let best = records.iter().filter(complete).max_by_key(|record| key(record)).map(|record| record.link);
+    let pinned = chain.pin().and_then(|pin| chain.record(&pin.at));
+    match pinned {
+        None if chain.shown() != best => {
+            return Err("it does not show the greatest version that is complete".to_owned());
+        }
+        Some(pinned) if pinned.complete && chain.shown() != Some(pinned.link) => {
+            return Err("it does not show its pin".to_owned());
+        }
+        _ => {}
     }
     match node.disk.manifests().iter().find(|manifest| !chain.contains(&manifest.link())) {
         Some(manifest) => Err(format!("{} was stored and is not known", manifest.link().short())),
@@ -153,13 +161,22 @@ pub fn agree(sim: &Sim) -> Result<(), Failure> {
     let Some(first) = sim.honest().next() else { return Ok(()) };
     // Of more tips than members tell each other, each may know others.
     let told = |chain: &Chain| chain.tips().rev().take(HEADS_TIPS).collect::<Vec<_>>();
-    let view = |chain: &Chain| (chain.head(), told(chain));
+    let view = |chain: &Chain| (chain.head(), told(chain), chain.shown());
     let agreed = view(&first.chain);
     for node in sim.honest() {
         let found = view(&node.chain);
         if found != agreed {
-            let of = |(head, tips): &(Link, Vec<Link>)| format!("{} and {} tips", head.short(), tips.len());
+            let of = |(head, tips, shown): &(Link, Vec<Link>, Option<Link>)| {
+                format!("{} and {} tips, shows {:?}", head.short(), tips.len(), shown.map(|shown| shown.short()))
+            };
             return failed(node, format!("it has {}, and node {} has {}", of(&found), first.id, of(&agreed)));
+        }
+        let differs = node.chain.hard_forks().map(|(peer, _)| peer).find(|peer| {
+            let peer = sim.cast.node(peer);
+            peer.is_some_and(|peer| sim.node(peer).counts())
+        });
+        if let Some(peer) = differs {
+            return failed(node, format!("it calls it a hard fork that {} differs", peer.short()));
         }
         if let Some(record) = best_available(sim, node)
             && node.chain.shown() != Some(record.link)

@@ -41,8 +41,10 @@ pub struct Faults {
     pub gone: u64,
     /// How many nodes are villains, as far as there are writers.
     pub villains: u64,
-    /// Whether the owner removes a writer.
+    /// Whether the owner removes a writer, or makes one.
     pub removal: bool,
+    /// How many times a user pins something, or a clock is set.
+    pub whims: u64,
 }
 
 impl Faults {
@@ -62,7 +64,8 @@ impl Faults {
         }
         let skew = if profile == Profile::Calm { 0 } else { [0, 1_000, 3_600_000][dice.index(3)] };
         let removal = on(Profile::Villains) && dice.chance(0.4);
-        Self { weather, skew, cuts, crashes, gone, villains, removal }
+        let whims = if profile == Profile::Calm { 0 } else { dice.below(4) };
+        Self { weather, skew, cuts, crashes, gone, villains, removal, whims }
     }
 }
 
@@ -100,6 +103,7 @@ impl Schedule {
             finality_depth: [1, 2, 3, 5, 10][dice.index(5)],
             weather: faults.weather.clone(),
             skew: faults.skew,
+            holding: if faults.whims > 0 { 0.2 } else { 0.0 },
             content: (MS, dice.between(2, 800) * MS),
             rejoin: 10 * SECOND,
             start_within: dice.between(0, 10) * SECOND,
@@ -112,6 +116,7 @@ impl Schedule {
         schedule.plan_villains(&mut dice);
         schedule.plan_crashes(&mut dice);
         schedule.plan_cuts(&mut dice);
+        schedule.plan_whims(&mut dice);
         schedule
     }
 
@@ -167,6 +172,20 @@ impl Schedule {
             let back = (!gone).then(|| dice.between(SECOND / 10, 30 * SECOND));
             let outputs = dice.below(12) as u32;
             self.events.push((dice.below(self.length), Event::Crash(who as NodeId, outputs, back)));
+        }
+    }
+
+    fn plan_whims(&mut self, dice: &mut Dice) {
+        let nodes = self.setup.nodes as u64;
+        for _ in 0..self.faults.whims {
+            let who = dice.below(nodes) as NodeId;
+            let day = 86_400_000;
+            let what = match dice.below(3) {
+                0 => Event::Pin(who),
+                1 => Event::Promote(who),
+                _ => Event::SetClock(who, dice.below(2 * day).cast_signed() - day.cast_signed()),
+            };
+            self.events.push((dice.below(self.length), what));
         }
     }
 

@@ -90,3 +90,19 @@ impl<E> PartialEq for Planned<E> {
 }
 
 impl<E> Eq for Planned<E> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_events_at_one_moment_the_first_planned_is_first_and_time_stops_where_it_was_told_to() {
+        let mut queue = Queue::new();
+        for (delay, event) in [(5, "c"), (3, "a"), (5, "d"), (4, "b"), (9, "e")] {
+            queue.after(delay, event);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| queue.next(6)).collect();
+        assert_eq!((order, queue.now(), queue.len()), (vec!["a", "b", "c", "d"], 6, 1));
+        assert_eq!((queue.next(9), queue.now(), queue.next(20), queue.now()), (Some("e"), 9, None, 20));
+    }
+}

@@ -154,9 +154,8 @@ impl Sim {
 
     /// Publishes on what is shown, if this device may. Gives what was stored.
     pub fn publish(&mut self, at: NodeId) -> Option<Link> {
-        let node = self.node(at);
-        let shown = node.chain.shown().filter(|_| node.up)?;
-        let (parent, clock) = (self.cast.manifest(&shown)?, node.clock(self.now()));
+        let parent = self.shown(at)?;
+        let clock = self.node(at).clock(self.now());
         if !self.cast.may_write_after(&parent, at) {
             return None;
         }
@@ -185,18 +184,43 @@ impl Sim {
 
     /// The owner takes a node out of the member list, in a new epoch.
     pub(crate) fn remove_member(&mut self, gone: NodeId) {
-        let node = self.node(0);
-        let Some(shown) = node.chain.shown().filter(|_| node.up) else {
-            return self.queue.after(2 * SECOND, Event::Remove(gone));
-        };
-        let clock = node.clock(self.now());
-        let Some(parent) = self.cast.manifest(&shown) else { return };
+        let Some(parent) = self.shown(0) else { return self.queue.after(2 * SECOND, Event::Remove(gone)) };
         let Some(list) = self.cast.list_without(&parent, gone) else { return };
         self.say(0, || format!("removes {gone}"));
-        if let Ok(manifest) = self.cast.child(&parent, 0, clock, Some(&list)) {
-            self.take_list(0, &list);
+        self.meter.saw("member removed");
+        self.set_kind(gone, Kind::Revoked);
+        self.queue.after(SECOND, Event::Mischief(gone));
+        self.publish_list(&parent, &list);
+    }
+
+    /// The owner lets a reader write, in the same epoch.
+    pub(crate) fn promote_member(&mut self, node: NodeId) {
+        let Some(parent) = self.shown(0) else { return };
+        let Some(list) = self.cast.list_with_writer(&parent, node) else { return };
+        self.say(0, || format!("lets {node} write"));
+        self.meter.saw("member promoted");
+        self.publish_list(&parent, &list);
+    }
+
+    fn publish_list(&mut self, parent: &VerifiedManifest, list: &Arc<MemberList>) {
+        let clock = self.node(0).clock(self.now());
+        if let Ok(manifest) = self.cast.child(parent, 0, clock, Some(list)) {
+            self.take_list(0, list);
             self.publish_this(0, manifest);
         }
+    }
+
+    /// What a running node shows.
+    pub(crate) fn shown(&self, at: NodeId) -> Option<Arc<VerifiedManifest>> {
+        let node = self.node(at);
+        node.chain.shown().filter(|_| node.up).and_then(|link| self.cast.manifest(&link))
+    }
+
+    /// A user pins some version.
+    pub(crate) fn pin(&mut self, at: NodeId) {
+        let some = self.dice.index(self.node(at).disk.manifests().len());
+        let link = self.node(at).disk.manifests()[some].link();
+        self.feed(at, Input::Pin(Some(link)));
     }
 
     pub(crate) fn take_list(&mut self, at: NodeId, list: &Arc<MemberList>) -> bool {

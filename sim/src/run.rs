@@ -16,6 +16,8 @@ use crate::sim::{Sim, WrongRule};
 const REST: Micros = 300 * SECOND;
 /// How often that is looked at.
 const LOOK: Micros = 5 * SECOND;
+/// How many things may happen in one schedule: ten times what happens in a long one.
+const STEPS: u64 = 3_000_000;
 /// How many manifests may be published before the last one has told what it knows.
 const LATE: u64 = 30;
 
@@ -83,6 +85,9 @@ fn come_to_rest(sim: &mut Sim) -> Result<(), Failure> {
     let until = sim.now() + REST;
     loop {
         sim.run_for(LOOK)?;
+        if sim.trace.steps() > STEPS {
+            return Err(Failure { at: sim.now(), node: 0, what: "so much happens that it never ends".to_owned() });
+        }
         match check::agree(sim) {
             Ok(()) => return Ok(()),
             Err(failure) if sim.now() >= until => return Err(failure),

@@ -118,6 +118,7 @@ fn setup(of: &Scale) -> Setup {
         finality_depth: 10,
         weather: Weather { loss: of.loss, delay: (5 * MS, 150 * MS), jitter: 20 * MS },
         skew: 1_000,
+        holding: 0.0,
         content: (20 * MS, 400 * MS),
         rejoin: 60 * SECOND,
         start_within: GATHER / 2,
@@ -214,4 +215,31 @@ pub fn row(of: &Measured) -> String {
         of.peak >> 20,
     );
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_parts_of_a_hundred_nodes_agree_after_they_meet_again_and_the_same_seed_measures_the_same() {
+        let of = Scale { seed: 1, nodes: 100, manifests: 30, partitions: 3, loss: 0.05, rate: 1.0 };
+        let (once, again) = (measure(of.clone()), measure(of));
+        assert!(once.agreed, "{}", row(&once));
+        assert_eq!((once.deliveries, once.hops, once.bytes), (again.deliveries, again.hops, again.bytes));
+        assert!(once.published >= 25 && once.orphans < once.published, "{} of {}", once.orphans, once.published);
+    }
+
+    #[test]
+    fn hops_are_counted_from_the_author() {
+        assert_eq!(hops(&[0, 98, 1, 1]), [2, 3, 4]);
+        assert_eq!(hops(&[5]), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_table_has_as_many_columns_in_its_head_as_in_a_line() {
+        let of = Scale { seed: 1, nodes: 3, manifests: 2, partitions: 1, loss: 0.0, rate: 1.0 };
+        let line = row(&measure(of));
+        assert!(TABLE.lines().all(|head| head.matches('|').count() == line.matches('|').count()), "{line}");
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use iroh_gossip::proto::{Command, Event as GossipEvent, InEvent, OutEvent, Scope, Timer, TopicId};
 use jaxfs_sync::bucket::Role;
+use jaxfs_sync::chain::{Input, OnReorganisation, Policy};
 use jaxfs_sync::link::Link;
 use n0_future::time::Instant;
 
@@ -45,6 +46,8 @@ pub struct Setup {
     pub weather: Weather,
     /// How far a clock may be off, in milliseconds.
     pub skew: i64,
+    /// The probability that a node holds what it shows when there is a deep reorganisation.
+    pub holding: f64,
     /// The least and the longest time that fetching directory nodes takes.
     pub content: (Micros, Micros),
     /// How often a node joins the gossip of another one that it knows of, on average.
@@ -86,6 +89,12 @@ pub enum Event {
     Mischief(NodeId),
     /// The owner takes away a node's rights.
     Remove(NodeId),
+    /// The owner lets a node write that did not.
+    Promote(NodeId),
+    /// A node pins something that it knows.
+    Pin(NodeId),
+    /// A node's clock is set.
+    SetClock(NodeId, i64),
     /// A node crashes after so many outputs, and starts again after a while; or never.
     Crash(NodeId, u32, Option<Micros>),
     /// The crash comes even if there were not so many outputs.
@@ -137,6 +146,9 @@ impl Sim {
         for id in 0..setup.nodes as NodeId {
             let mut node = Node::new((id, cast.device(id)), &genesis, &list, setup.gossip.clone(), dice.generator());
             node.skew = dice.between(0, 2 * setup.skew.unsigned_abs()).cast_signed() - setup.skew;
+            if dice.chance(setup.holding) {
+                node.disk.saved.policy.reorganisation = OnReorganisation::Hold;
+            }
             nodes.push(node);
         }
         nodes[0].disk.store_content(genesis.link());
@@ -246,6 +258,14 @@ impl Sim {
             }
             Event::Mischief(at) => self.mischief(at),
             Event::Remove(gone) => self.remove_member(gone),
+            Event::Promote(at) => self.promote_member(at),
+            Event::Pin(at) => self.pin(at),
+            Event::SetClock(at, skew) => {
+                self.say(at, || format!("sets its clock to {skew} ms"));
+                self.note(8, at, skew.unsigned_abs(), 0);
+                self.node_mut(at).skew = skew;
+                self.meter.saw("clock set");
+            }
             Event::Crash(at, outputs, back) => self.light_fuse(at, outputs, back),
             Event::CrashNow(at, life, back) => {
                 if self.lives(at, life) {
@@ -424,6 +444,9 @@ impl Sim {
         self.join(at, 3);
         let delay = self.dice.below(self.setup.rejoin + 1);
         self.queue.after(delay, Event::Rejoin(at, life));
+        if self.calm {
+            self.obey(at);
+        }
         self.seek_again(at);
         self.plan_tick(at);
     }
@@ -489,7 +512,7 @@ impl Sim {
         }
     }
 
-    /// Ends all faults: links heal, mischief stops, and whoever is down and not gone comes back.
+    /// Ends all faults: links heal, mischief stops, whoever is down and not gone comes back, and nobody is pinned.
     pub fn calm_down(&mut self) {
         self.say(0, || "all is calm".to_owned());
         self.links.calm();
@@ -497,7 +520,14 @@ impl Sim {
         for at in 0..self.nodes.len() as NodeId {
             self.node_mut(at).fuse = None;
             self.queue.after(0, Event::Start(at));
+            self.obey(at);
         }
+    }
+
+    /// From now on this node shows what there is.
+    fn obey(&mut self, at: NodeId) {
+        self.feed(at, Input::Policy(Policy::default()));
+        self.feed(at, Input::Pin(None));
     }
 
     /// The nodes that keep to the protocol and run.

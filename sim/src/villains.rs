@@ -44,10 +44,6 @@ impl Sim {
         }
     }
 
-    fn shown(&self, at: NodeId) -> Option<Arc<VerifiedManifest>> {
-        self.node(at).chain.shown().and_then(|link| self.cast.manifest(&link))
-    }
-
     /// A manifest that this node knows.
     fn any(&mut self, at: NodeId) -> Option<Arc<VerifiedManifest>> {
         let count = self.node(at).disk.manifests().len();

@@ -24,6 +24,7 @@ fn the_schedules_meet_everything_that_can_happen() {
     for what in [
         "announced",
         "answer overdue",
+        "clock set",
         "crash",
         "crash between outputs",
         "cut",
@@ -33,7 +34,10 @@ fn the_schedules_meet_everything_that_can_happen() {
         "dropped",
         "fork resolved",
         "head changed sides",
+        "member promoted",
+        "member removed",
         "node gone",
+        "pinned",
         "rejected",
         "stale",
         "tip pruned",
