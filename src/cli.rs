@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Sync(SyncArgs),
     /// Show the versions of a bucket, newest first
     Log(LogArgs),
+    /// Choose what is shown, where that is not simply the newest version
+    Head(HeadArgs),
     /// List, create and remove the buckets of this home
     Buckets(BucketsArgs),
     /// Show, export, import and protect this device's keys
@@ -121,7 +123,7 @@ pub(crate) struct UnmountArgs {
 
 /// `jaxfs status`.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  jaxfs status --watch\n  jaxfs status ~/Bucket --json")]
+#[command(after_help = "Example:\n  jaxfs status --watch\n  jaxfs status ~/Bucket --json\n  jaxfs status --metrics")]
 pub(crate) struct StatusArgs {
     /// Only the bucket that is mounted here
     pub(crate) dir: Option<PathBuf>,
@@ -131,6 +133,9 @@ pub(crate) struct StatusArgs {
     /// Show it again every second until interrupted
     #[arg(short, long)]
     pub(crate) watch: bool,
+    /// Print metrics in the OpenMetrics text format, as Prometheus reads it
+    #[arg(long, conflicts_with_all = ["json", "watch"])]
+    pub(crate) metrics: bool,
 }
 
 /// `jaxfs sync`.
@@ -146,9 +151,12 @@ pub(crate) struct SyncArgs {
 #[command(after_help = "\
 Example:
   jaxfs log ~/Bucket
+  jaxfs log --graph
   jaxfs log --bucket photos --json
+  jaxfs log --svg chain.svg
 
-The mark before a version: `*` is the head, `|` led to it, `x` is a fork that lost.")]
+The mark before a version: `*` is the head, `|` led to it, `x` is a fork that lost. With --graph, `*` is on the head's
+chain, and `x` is not.")]
 pub(crate) struct LogArgs {
     /// The bucket that is mounted here
     pub(crate) dir: Option<PathBuf>,
@@ -158,6 +166,101 @@ pub(crate) struct LogArgs {
     /// Print JSON, one object to a line
     #[arg(long)]
     pub(crate) json: bool,
+    /// Draw how versions follow each other
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) graph: bool,
+    /// Draw them as a picture, into this file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "graph"])]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+/// `jaxfs head`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  jaxfs head
+  jaxfs head pin 1041 --bucket photos
+  jaxfs head policy --deep-reorganisation hold
+
+The newest version is the one with the longest history behind it, on every device the same. A pin makes this device show
+another one, and write on that. A bucket has to be unmounted for that.")]
+pub(crate) struct HeadArgs {
+    /// What to do; without it, what is shown and why is told
+    #[command(subcommand)]
+    pub(crate) action: Option<HeadAction>,
+    /// The bucket with this name or id; not needed if there is only one
+    #[arg(short, long, value_name = "NAME|ID", global = true)]
+    pub(crate) bucket: Option<String>,
+}
+
+/// What to do with what is shown.
+#[derive(Subcommand, Debug)]
+pub(crate) enum HeadAction {
+    /// Show a version and write on it, whatever becomes the newest
+    #[command(after_help = "Example:\n  jaxfs head pin 1041\n  jaxfs head pin 4r5jq2ka --bucket photos")]
+    Pin {
+        /// Its height, or its link or the beginning of that, as `jaxfs log` shows them
+        #[arg(value_name = "VERSION")]
+        which: String,
+    },
+    /// Show the newest version again
+    #[command(after_help = "Example:\n  jaxfs head unpin")]
+    Unpin,
+    /// Show the newest version that was held back because it has nothing of the last ones
+    #[command(after_help = "Example:\n  jaxfs head adopt")]
+    Adopt,
+    /// Show what most of the members that can be reached show
+    #[command(after_help = "Example:\n  jaxfs head vote")]
+    Vote,
+    /// Show or change what this device does on its own
+    #[command(after_help = "\
+Example:
+  jaxfs head policy
+  jaxfs head policy --deep-reorganisation hold --writes-while-forked refuse")]
+    Policy(PolicyArgs),
+}
+
+/// `jaxfs head policy`. What is not given stays as it is.
+#[derive(Args, Debug)]
+pub(crate) struct PolicyArgs {
+    /// When the newest version has nothing of the last ones: show it, or hold it back until `jaxfs head adopt`
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) deep_reorganisation: Option<OnReorganisationArg>,
+    /// When a member shows another branch for good: say so, follow the majority, or publish nothing before that is settled
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) hard_fork: Option<OnHardForkArg>,
+    /// While there are two newest versions that may both still win: write on, or refuse to
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) writes_while_forked: Option<OnForkArg>,
+}
+
+/// `--deep-reorganisation`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnReorganisationArg {
+    /// Show it
+    Adopt,
+    /// Hold it back
+    Hold,
+}
+
+/// `--hard-fork`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnHardForkArg {
+    /// Say so
+    Tell,
+    /// Show what most members show
+    Majority,
+    /// Publish nothing
+    Refuse,
+}
+
+/// `--writes-while-forked`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnForkArg {
+    /// Write on the head
+    Allow,
+    /// Refuse to
+    Refuse,
 }
 
 /// `jaxfs buckets`.
@@ -357,6 +460,7 @@ mod tests {
                 "status",
                 "sync",
                 "log",
+                "head",
                 "buckets",
                 "key",
                 "verify",

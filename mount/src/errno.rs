@@ -97,7 +97,7 @@ impl From<BucketError> for FsError {
         match error {
             BucketError::Tree(inner) => inner.into(),
             BucketError::Store(inner) => TreeError::Store(inner).into(),
-            BucketError::NotAWriter | BucketError::Superseded => FsError::ReadOnly,
+            BucketError::NotAWriter | BucketError::Superseded | BucketError::Refused(_) => FsError::ReadOnly,
             other => {
                 tracing::error!(error = %other, "publishing failed");
                 FsError::Io

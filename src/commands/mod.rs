@@ -3,6 +3,7 @@
 mod buckets;
 mod docs;
 mod gc;
+mod head;
 mod key;
 mod log;
 mod mount;
@@ -35,6 +36,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Status(args) => status::run(&home, &args),
         Command::Sync(args) => sync::run(&home, &args),
         Command::Log(args) => log::run(&home, &args),
+        Command::Head(args) => head::run(&home, &args),
         Command::Buckets(args) => buckets::run(&home, args),
         Command::Key(args) => key::run(&home, args.action),
         Command::Verify(args) => verify::run(&home, &args),

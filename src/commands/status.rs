@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::head::because;
 use super::{target, unexpected};
 use crate::cli::StatusArgs;
 use crate::control::protocol::{BucketReport, HeadReport, MountReport, Reply, Request, Target};
 use crate::home::Home;
-use crate::human::{bytes, count, one_line, quoted, table};
+use crate::human::{bytes, count, one_line, quoted, table, utc};
 use crate::session::Session;
 
 /// How often `--watch` looks.
@@ -21,6 +22,9 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 /// Shows the state of the buckets, once or until interrupted.
 pub(super) fn run(home: &Home, args: &StatusArgs) -> Result<()> {
     let target = target(args.dir.as_deref())?;
+    if args.metrics {
+        return metrics(home);
+    }
     loop {
         let text = render(&ask(home, &target)?, args.json)?;
         let mut out = io::stdout().lock();
@@ -34,6 +38,13 @@ pub(super) fn run(home: &Home, args: &StatusArgs) -> Result<()> {
         }
         drop(out);
         thread::sleep(REFRESH);
+    }
+}
+
+fn metrics(home: &Home) -> Result<()> {
+    match Session::open(home)?.call(&Request::Metrics)? {
+        Reply::Metrics(text) => Ok(io::stdout().lock().write_all(text.as_bytes())?),
+        other => unexpected(&other),
     }
 }
 
@@ -64,9 +75,29 @@ fn human(report: &BucketReport) -> String {
     let mut rows = vec![("id", report.id.clone()), ("mounted", mounted(report.mount.as_ref()))];
     if let Some(head) = &report.head {
         rows.push(("head", format!("{} at height {}, epoch {}", head.short, head.height, head.epoch)));
+        if head.link != head.canonical {
+            let newest = format!("{} at height {} is not shown", head.canonical_short, head.canonical_height);
+            rows.push(("newest", format!("{newest}: {}", because(head))));
+        }
         rows.push(("unpublished", unpublished(head, report.mount.as_ref())));
         if head.forks > 0 {
-            rows.push(("forks", format!("{}: `jaxfs log` shows them", count(head.forks, "fork", "forks"))));
+            let since = head.forked_since.map_or_else(String::new, |at| format!(", live since {}", utc(at)));
+            let forks = count(head.forks, "fork", "forks");
+            rows.push(("forks", format!("{forks}{since}: `jaxfs log --graph` shows them")));
+        }
+        if head.orphans > head.forks {
+            let old = count(head.orphans - head.forks, "chain", "chains");
+            rows.push(("lost", format!("{old} that lost for good, kept")));
+        }
+        if head.displaced > 0 {
+            rows.push((
+                "displaced",
+                count(head.displaced, "chain of this device's that lost", "chains of this device's that lost"),
+            ));
+        }
+        rows.extend(head.hard_forks.iter().map(|line| ("hard fork", one_line(line))));
+        if let Some(why) = &head.refusal {
+            rows.push(("refused", format!("{why}: `jaxfs head policy` changes that")));
         }
         let (blocks, manifests) =
             (count(report.blocks, "block", "blocks"), count(report.manifests, "version", "versions"));
@@ -123,7 +154,11 @@ mod tests {
                 epoch: 0,
                 tips: vec!["b".into(), "c".into()],
                 forks: 1,
-                unpublished: false,
+                forked_since: Some(0),
+                canonical: "b".into(),
+                orphans: 3,
+                displaced: 1,
+                ..HeadReport::default()
             }),
             manifests: 8,
             blocks: 1,
@@ -137,7 +172,8 @@ mod tests {
         assert_eq!(
             human(&report()),
             "photos?\n  id           0000\n  mounted      at '/mnt/my photos', read-only\n  head         12345678 at height 7, epoch 0\n  \
-             unpublished  1 file or directory, 4.0 KiB not on disk yet\n  forks        1 fork: `jaxfs log` shows them\n  \
+             unpublished  1 file or directory, 4.0 KiB not on disk yet\n  forks        1 fork, live since 1970-01-01 00:00:00Z: `jaxfs log --graph` shows them\n  \
+             lost         2 chains that lost for good, kept\n  displaced    1 chain of this device's that lost\n  \
              space        2.0 KiB in 1 block, 8 versions\n"
         );
     }

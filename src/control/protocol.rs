@@ -65,6 +65,10 @@ pub(crate) enum Request {
     Sync { target: Target },
     /// Answered by events with versions, newest first, and `Done`.
     Log { target: Target },
+    /// Changes what is shown, or tells it. Answered by `Head`.
+    Head { target: Target, action: HeadRequest },
+    /// Answered by `Metrics`.
+    Metrics,
     /// Answered by `Buckets`.
     Buckets,
     /// Makes an empty bucket. Answered by `Bucket`.
@@ -85,6 +89,18 @@ pub(crate) enum Request {
     ImportKey { bucket: Option<String>, phrase: SecretText },
     /// Puts the keys under another passphrase, or none. Answered by `Done`.
     ChangePassphrase { old: Option<SecretText>, new: Option<SecretText> },
+}
+
+/// What to do with what is shown. The names of policies are those of `jaxfs head policy`.
+#[derive(Serialize, Deserialize, Debug, Clone)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HeadRequest {
+    Show,
+    Pin { version: String },
+    Unpin,
+    Adopt,
+    Vote,
+    Policy { deep_reorganisation: Option<String>, hard_fork: Option<String>, writes_while_forked: Option<String> },
 }
 
 /// What to keep, and where.
@@ -179,6 +195,8 @@ pub(crate) enum Reply {
     Unmounted(UnmountedReport),
     Status(Vec<BucketReport>),
     Synced(Vec<SyncReport>),
+    Head(Box<HeadAnswer>),
+    Metrics(String),
     Buckets(Vec<BucketReport>),
     Bucket(BucketName),
     Verified(VerifiedReport),
@@ -228,10 +246,27 @@ pub(crate) struct BucketReport {
     pub(crate) trouble: Option<String>,
 }
 
-/// A bucket's head.
-#[derive(Serialize, Deserialize, Debug, Clone)]
+/// What a bucket shows after a `Head` request.
+#[derive(Serialize, Deserialize, Debug)]
+pub(crate) struct HeadAnswer {
+    pub(crate) bucket: BucketName,
+    pub(crate) head: HeadReport,
+    /// How many voted, and what for: the short link of a version and how many are for it.
+    pub(crate) votes: Option<(u64, Vec<(String, u64)>)>,
+}
+
+/// A version that is shown whatever the head is.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PinReport {
+    pub(crate) short: String,
+    /// `user`, `held` or `majority`.
+    pub(crate) cause: String,
+}
+
+/// What a bucket shows, and its head.
+#[derive(Serialize, Deserialize, Debug, Clone, Default)]
 pub(crate) struct HeadReport {
-    /// The whole link.
+    /// The whole link of what is shown.
     pub(crate) link: String,
     /// Its first characters.
     pub(crate) short: String,
@@ -241,6 +276,21 @@ pub(crate) struct HeadReport {
     pub(crate) tips: Vec<String>,
     /// Tips besides the head.
     pub(crate) forks: u64,
+    /// Since when there are any, in milliseconds since 1970.
+    pub(crate) forked_since: Option<u64>,
+    /// The canonical head, where that is not what is shown.
+    pub(crate) canonical: String,
+    pub(crate) canonical_short: String,
+    pub(crate) canonical_height: u64,
+    pub(crate) pin: Option<PinReport>,
+    pub(crate) policy: String,
+    /// Why nothing is published now.
+    pub(crate) refusal: Option<String>,
+    /// Chains that lost, of any age, and those of this device's that were not brought back.
+    pub(crate) orphans: u64,
+    pub(crate) displaced: u64,
+    /// Members that can not be agreed with, one line each.
+    pub(crate) hard_forks: Vec<String>,
     /// Something durable is not published yet.
     pub(crate) unpublished: bool,
 }
@@ -266,7 +316,7 @@ pub(crate) struct SyncReport {
 }
 
 /// A version of a bucket. These are the names in `log --json`.
-#[derive(Serialize, Deserialize, Debug)]
+#[derive(Serialize, Deserialize, Debug, Clone, Default)]
 pub(crate) struct Version {
     pub(crate) link: String,
     pub(crate) short: String,
@@ -278,9 +328,19 @@ pub(crate) struct Version {
     pub(crate) device: String,
     /// Milliseconds since 1970, UTC.
     pub(crate) timestamp: u64,
+    /// The canonical head.
     pub(crate) head: bool,
+    /// What mounts show: the head, but for a pin or content that has not come.
+    pub(crate) shown: bool,
+    pub(crate) pinned: bool,
     /// On the head's chain.
     pub(crate) canonical: bool,
+    /// A leaf that may still win.
+    pub(crate) tip: bool,
+    /// Links of orphans whose changes it carries.
+    pub(crate) reapplied: Vec<String>,
+    /// Whether its content is on this machine.
+    pub(crate) complete: bool,
 }
 
 /// What `gc` did, or would do. These are the names in its `--json`.

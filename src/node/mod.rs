@@ -1,8 +1,10 @@
 //! The node: the one process that has a home open, and serves its mounts and its control socket.
 
 mod buckets;
+mod head;
 mod keys;
 mod life;
+mod metrics;
 mod report;
 mod state;
 

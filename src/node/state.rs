@@ -13,7 +13,7 @@ use jaxfs_mount::{MountOptions, Owner};
 use jaxfs_sync::bucket::{DeviceKey, OwnerKey, Role};
 use jaxfs_sync::limits::{COLLECTED_SHARE, COLLECTED_UNASKED};
 use jaxfs_sync::link::BucketId;
-use jaxfs_sync::publish::{Bucket, CollectProgress, Repaired, Retention};
+use jaxfs_sync::publish::{Bucket, BucketStatus, CollectProgress, Repaired, Retention};
 use jaxfs_sync::store::Sweeping;
 use parking_lot::Mutex;
 use uuid::Uuid;
@@ -90,6 +90,8 @@ impl State {
             Request::Status { target } => self.status(target).map(Reply::Status),
             Request::Sync { target } => self.sync(target).map(Reply::Synced),
             Request::Log { target } => self.log(target, events).map(|()| Reply::Done),
+            Request::Head { target, action } => Ok(Reply::Head(Box::new(self.head(target, action)?))),
+            Request::Metrics => self.metrics().map(Reply::Metrics),
             Request::Buckets => self.status(&Target::Any).map(Reply::Buckets),
             Request::CreateBucket { name } => {
                 self.create(name).map(|bucket| Reply::Bucket(named(bucket.id(), &bucket)))
@@ -202,13 +204,25 @@ impl State {
     // Buckets.
 
     fn status(&self, target: &Target) -> Result<Vec<BucketReport>> {
-        let ids = match target {
-            Target::Any => self.buckets.ids()?,
-            Target::Dir(dir) => vec![self.life.above(dir).ok_or_else(|| not_mounted(dir))?.bucket],
-            Target::Bucket(name) => vec![self.find(Some(name))?],
-        };
+        let ids = self.meant(target)?;
         let Some(device) = self.device_of(&ids)? else { return Ok(Vec::new()) };
         Ok(ids.into_iter().map(|id| self.bucket_report(id, &device)).collect())
+    }
+
+    /// The state of each bucket that can be opened, by its id.
+    pub(super) fn statuses(&self, target: &Target) -> Result<Vec<(String, BucketStatus)>> {
+        let ids = self.meant(target)?;
+        let Some(device) = self.device_of(&ids)? else { return Ok(Vec::new()) };
+        let opened = ids.into_iter().filter_map(|id| self.buckets.open(id, &device).ok());
+        opened.map(|bucket| Ok((bucket.id().to_string(), bucket.status()?))).collect()
+    }
+
+    fn meant(&self, target: &Target) -> Result<Vec<BucketId>> {
+        match target {
+            Target::Any => self.buckets.ids(),
+            Target::Dir(dir) => Ok(vec![self.life.above(dir).ok_or_else(|| not_mounted(dir))?.bucket]),
+            Target::Bucket(name) => Ok(vec![self.find(Some(name))?]),
+        }
     }
 
     fn bucket_report(&self, id: BucketId, device: &Arc<DeviceKey>) -> BucketReport {
@@ -218,10 +232,10 @@ impl State {
 
     fn log(&self, target: &Target, events: Events<'_>) -> Result<()> {
         let bucket = self.open(self.one(target)?)?;
-        let head = bucket.status()?.head;
+        let status = bucket.status()?;
         let mut batch = Vec::with_capacity(LOG_BATCH);
         for entry in bucket.log()? {
-            batch.push(report::version(&entry, head));
+            batch.push(report::version(&entry, &status));
             if batch.len() == LOG_BATCH {
                 events(Event::Versions(std::mem::take(&mut batch)));
             }
@@ -231,7 +245,7 @@ impl State {
     }
 
     /// The one bucket that is meant: without a name, the only one that is mounted, or that there is.
-    fn one(&self, target: &Target) -> Result<BucketId> {
+    pub(super) fn one(&self, target: &Target) -> Result<BucketId> {
         match target {
             Target::Dir(dir) => Ok(self.life.above(dir).ok_or_else(|| not_mounted(dir))?.bucket),
             Target::Bucket(name) => self.find(Some(name)),
@@ -387,7 +401,7 @@ impl State {
         self.buckets.remove(id)
     }
 
-    fn open(&self, id: BucketId) -> Result<Arc<Bucket>> {
+    pub(super) fn open(&self, id: BucketId) -> Result<Arc<Bucket>> {
         let device = self.device_of(&[id])?.context("this home has no device key yet")?;
         self.buckets.open(id, &device)
     }
@@ -498,7 +512,7 @@ fn not_mounted(dir: &Path) -> anyhow::Error {
 }
 
 /// Both names of an open bucket; where its name does not open, the id stands for it.
-fn named(id: BucketId, bucket: &Bucket) -> BucketName {
+pub(super) fn named(id: BucketId, bucket: &Bucket) -> BucketName {
     BucketName { id: id.to_string(), name: bucket.name().unwrap_or_else(|_| id.to_string()) }
 }
 

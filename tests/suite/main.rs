@@ -16,6 +16,7 @@ mod files;
 mod fsx;
 mod full;
 mod garbage;
+mod heads;
 mod killed;
 mod large;
 mod loads;
@@ -104,6 +105,7 @@ fn main() -> ExitCode {
         ("killed", killed::CLAIMS),
         ("fsx", fsx::CLAIMS),
         ("garbage", garbage::CLAIMS),
+        ("heads", heads::CLAIMS),
         ("full", full::CLAIMS),
         ("large", large::CLAIMS),
         ("metadata", metadata::CLAIMS),

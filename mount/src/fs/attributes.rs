@@ -118,6 +118,10 @@ impl Fs {
 
     /// Changes attributes, all in one step, and describes the result.
     pub(crate) fn set_attributes(&self, ino: Ino, wanted: Changed, caller: Caller) -> Result<Stat, FsError> {
+        // The kernel brings times behind what was written; the rest is somebody's wish.
+        if wanted.size.is_some() || wanted.mode.is_some() || wanted.uid.is_some() || wanted.gid.is_some() {
+            self.may_begin()?;
+        }
         let _gate = self.enter()?;
         if let Owner::Me { uid, gid } = self.owner
             && (wanted.uid.is_some_and(|wanted| wanted != uid) || wanted.gid.is_some_and(|wanted| wanted != gid))
@@ -199,6 +203,7 @@ impl Fs {
         exists: Option<bool>,
         caller: Caller,
     ) -> Result<(), FsError> {
+        self.may_begin()?;
         self.xattr_allowed(name)?;
         let root = caller.uid == 0;
         // Asked for before the table is locked.
@@ -222,6 +227,7 @@ impl Fs {
 
     /// Removes an extended attribute. An ACL need not be there.
     pub(crate) fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError> {
+        self.may_begin()?;
         self.xattr_allowed(name)?;
         self.change_xattrs(ino, |_, attributes| {
             let is_acl = matches!(name, acl::ACCESS | acl::DEFAULT);

@@ -75,6 +75,9 @@ impl Fs {
         truncate: bool,
         caller: Caller,
     ) -> Result<u64, FsError> {
+        if writing.is_some() {
+            self.may_begin()?;
+        }
         if truncate {
             self.set_attributes(ino, Changed { size: Some(0), ..Changed::default() }, caller)?;
         }

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jaxfs_sync::link::Link;
-use jaxfs_sync::publish::Bucket;
+use jaxfs_sync::publish::{Bucket, BucketError};
 use jaxfs_sync::tree::{Body, Record, Superblock, Time, Vault};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
@@ -196,6 +196,15 @@ impl Fs {
     fn enter(&self) -> Result<RwLockReadGuard<'_, bool>, FsError> {
         let open = self.gate.read();
         if *open { Ok(open) } else { Err(FsError::ReadOnly) }
+    }
+
+    /// Whether something new may be begun. What goes on through handles that are open is taken in any case, and published
+    /// once that is allowed again.
+    ///
+    /// # Errors
+    /// If this device's policy lets it publish nothing now.
+    fn may_begin(&self) -> Result<(), FsError> {
+        self.bucket.may_publish().map_err(|why| BucketError::from(why).into())
     }
 
     /// Ends the threads after one last attempt to publish.

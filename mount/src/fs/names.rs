@@ -100,11 +100,13 @@ impl Fs {
         new: New<'_>,
         caller: Caller,
     ) -> Result<Stat, FsError> {
+        self.may_begin()?;
         self.make_under(parent, name, mode, new, caller).map(|(stat, _)| stat)
     }
 
     /// Makes a file and opens it. Gives the handle too.
     pub(crate) fn create(&self, parent: Ino, name: &[u8], mode: u32, caller: Caller) -> Result<(Stat, u64), FsError> {
+        self.may_begin()?;
         let (stat, object) = self.make_under(parent, name, mode, New::File, caller)?;
         let file = object.ok_or(FsError::Io)?;
         self.table.lock().opened(stat.ino);
@@ -181,6 +183,7 @@ impl Fs {
 
     /// Gives a file one more name. The kernel then holds one more lookup of it.
     pub(crate) fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Stat, FsError> {
+        self.may_begin()?;
         self.link_at(ino, parent, name, now())
     }
 
@@ -220,6 +223,7 @@ impl Fs {
 
     /// Removes the name of a file.
     pub(crate) fn unlink(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
+        self.may_begin()?;
         self.remove(parent, name, now(), |directory| match directory {
             Some(_) => Err(FsError::IsDirectory),
             None => Ok(()),
@@ -228,6 +232,7 @@ impl Fs {
 
     /// Removes an empty directory.
     pub(crate) fn remove_directory(&self, parent: Ino, name: &[u8]) -> Result<(), FsError> {
+        self.may_begin()?;
         self.remove(parent, name, now(), |directory| match directory {
             None => Err(FsError::NotDirectory),
             Some(directory) if directory.entries > 0 => Err(FsError::NotEmpty),
@@ -258,6 +263,7 @@ impl Fs {
 
     /// Moves a name.
     pub(crate) fn rename(&self, from: (Ino, &[u8]), to: (Ino, &[u8]), on_target: OnTarget) -> Result<(), FsError> {
+        self.may_begin()?;
         self.rename_at(from, to, on_target, now())
     }
 

@@ -67,6 +67,31 @@ use crate::bucket::{Height, MemberList, Rejected, Timestamp, VerifiedManifest};
 use crate::limits::PENDING_MANIFESTS;
 use crate::link::{Epoch, Link};
 
+/// A chain that is being made from what was stored. Nothing is verified again.
+#[derive(Debug)]
+pub struct Loader(Chain);
+
+impl Loader {
+    /// A member list, before the first manifest that names it.
+    pub fn members(&mut self, list: &MemberList) {
+        self.0.lists.add(list);
+    }
+
+    /// A manifest, the genesis among them, parents before children.
+    ///
+    /// # Errors
+    /// If it does not belong where it stands.
+    pub fn record(&mut self, record: &Record) -> Result<(), LoadError> {
+        self.0.restore(record).map_err(|why| LoadError { link: record.link, why })
+    }
+
+    /// The chain, with what [`Chain::saved`] said. A pin to what is not there is no pin.
+    pub fn finish(mut self, saved: Saved) -> Chain {
+        self.0.settle(saved);
+        self.0
+    }
+}
+
 /// All known versions of one bucket.
 #[derive(Clone, Debug)]
 pub struct Chain {
@@ -130,27 +155,33 @@ impl Chain {
         })
     }
 
+    /// A chain from what was stored, which is given to it piece by piece: the genesis and its member list here.
+    ///
+    /// # Errors
+    /// If they belong to no chain.
+    pub fn loader(genesis: &VerifiedManifest, members: &MemberList) -> Result<Loader, LoadError> {
+        let chain = Self::new(genesis, members);
+        chain.map(Loader).map_err(|_| LoadError { link: genesis.link(), why: "not a genesis" })
+    }
+
     /// A chain from what was stored: all its member lists, the genesis's among them, and all its records, parents before
-    /// children; and from what [`Chain::saved`] said. Nothing is verified again. A pin to what is not there is no pin.
+    /// children; and from what [`Chain::saved`] said.
+    ///
+    /// # Errors
+    /// If they are no chain.
     pub fn load(
         genesis: &VerifiedManifest,
         lists: impl IntoIterator<Item = MemberList>,
         records: impl IntoIterator<Item = Record>,
         saved: Saved,
     ) -> Result<Self, LoadError> {
-        let damaged = |link, why| LoadError { link, why };
         let lists: Vec<_> = lists.into_iter().collect();
         let first = lists.iter().find(|list| list.link() == genesis.share.members);
-        let first = first.ok_or(damaged(genesis.link(), "its member list is missing"))?;
-        let mut chain = Self::new(genesis, first).map_err(|_| damaged(genesis.link(), "not a genesis"))?;
-        for list in &lists {
-            chain.lists.add(list);
-        }
-        for record in records {
-            chain.restore(&record).map_err(|why| damaged(record.link, why))?;
-        }
-        chain.settle(saved);
-        Ok(chain)
+        let first = first.ok_or(LoadError { link: genesis.link(), why: "its member list is missing" })?;
+        let mut loader = Self::loader(genesis, first)?;
+        lists.iter().for_each(|list| loader.members(list));
+        records.into_iter().try_for_each(|record| loader.record(&record))?;
+        Ok(loader.finish(saved))
     }
 
     fn restore(&mut self, record: &Record) -> Result<(), &'static str> {
@@ -322,7 +353,6 @@ impl Chain {
         out.push(Output::Admitted(manifest));
         if source == Source::Own {
             self.move_pin(valid.parent, at, out);
-            out.push(Output::Announce(link));
         }
         self.tips.remove(&self.dag, valid.parent);
         if key >= self.oldest_tip() {
@@ -332,6 +362,9 @@ impl Chain {
             self.adopt(at, out);
         }
         self.watch_fork(now, out);
+        if source == Source::Own {
+            out.push(Output::Announce(link));
+        }
     }
 
     /// Makes `to` the head.

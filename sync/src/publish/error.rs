@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::bucket::{AccessError, KeyFileError, ListRejected, MemberListError, Rejected};
-use crate::chain::LoadError;
+use crate::chain::{LoadError, Refusal};
 use crate::crypto::label::LabelError;
 use crate::link::Link;
 use crate::store::StoreError;
@@ -51,6 +51,18 @@ pub enum BucketError {
     /// Another version became the head since the one was made that was to follow it.
     #[error("the bucket has a newer version")]
     Superseded,
+    /// This device's policy lets it publish nothing now.
+    #[error("nothing is published: {0}")]
+    Refused(#[from] Refusal),
+    /// What was synced last was made on the version that is shown, and has to be published there.
+    #[error("something is not published yet")]
+    Unpublished,
+    /// No manifest of this bucket.
+    #[error("version {} is not known here", .0.short())]
+    UnknownVersion(Link),
+    /// Its content was dropped, or has not come yet.
+    #[error("the content of version {} is not on this machine", .0.short())]
+    NoContent(Link),
     /// A name that no bucket or device can have.
     #[error(transparent)]
     Label(#[from] LabelError),

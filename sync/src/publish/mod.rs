@@ -8,6 +8,7 @@
 
 mod create;
 mod error;
+mod follow;
 mod gc;
 mod journal;
 mod repair;
@@ -25,6 +26,8 @@ use parking_lot::{Mutex, RwLock};
 
 pub use create::{NewBucket, UNFINISHED};
 pub use error::BucketError;
+pub use follow::Counters;
+use follow::stored_chain_state;
 pub use gc::{CollectProgress, CollectReport, Held, Holds};
 pub use journal::Journaled;
 pub use repair::Repaired;
@@ -71,6 +74,9 @@ struct State {
     /// A manifest whose commit failed: it is what the next attempt at the same version stores, since the store may have it.
     attempted: Option<SignedManifest>,
     lists: BTreeMap<Link, MemberList>,
+    /// What was last stored of the chain besides its manifests.
+    saved: Saved,
+    counters: Counters,
 }
 
 impl Bucket {
@@ -88,13 +94,10 @@ impl Bucket {
     /// As [`Bucket::open`].
     pub fn open_with(settings: &Settings, dir: &Path, device: Arc<DeviceKey>) -> Result<Self, BucketError> {
         let store = Arc::new(Store::open_with(settings, dir)?);
-        let manifests = stored_manifests(&store)?;
-        let genesis = manifests.first().cloned().ok_or(BucketError::Missing("the genesis"))?.verify()?;
-        let lists = stored_lists(&store, &genesis, &manifests)?;
-        let chain = load_chain(&store, &genesis, &lists, &manifests, device.id())?;
+        let Loaded { genesis, chain, lists } = load_chain(&store, device.id())?;
         let shown_link = chain.shown().ok_or(BucketError::Missing("the newest version"))?;
-        let shown = manifests.iter().find(|manifest| manifest.link() == shown_link);
-        let shown = shown.ok_or(BucketError::Missing("the newest manifest"))?.claims().clone();
+        let shown = store.manifest(&shown_link)?.ok_or(BucketError::Missing("the newest manifest"))?;
+        let shown = SignedManifest::decode(&shown)?.claims().clone();
         let list = lists.get(&shown.share.members).ok_or(BucketError::Missing("the member list"))?;
         let access = list.open(&device)?;
         let keyring = access.keyring().ok_or(BucketError::Mirror)?;
@@ -112,7 +115,16 @@ impl Bucket {
             publishing: Mutex::new(()),
             collecting: RwLock::new(()),
             holders: Mutex::default(),
-            state: Mutex::new(State { chain, shown, shown_link, checkpoint, attempted: None, lists }),
+            state: Mutex::new(State {
+                saved: chain.saved(),
+                chain,
+                shown,
+                shown_link,
+                checkpoint,
+                attempted: None,
+                lists,
+                counters: Counters::default(),
+            }),
         })
     }
 
@@ -186,42 +198,45 @@ fn stored_manifests(store: &Store) -> Result<Vec<SignedManifest>, BucketError> {
     store.manifests().map(|row| Ok(SignedManifest::decode(&row?.1)?)).collect()
 }
 
-/// The member lists that manifests name, as far as they are here.
-fn stored_lists(
-    store: &Store,
-    genesis: &VerifiedManifest,
-    manifests: &[SignedManifest],
-) -> Result<BTreeMap<Link, MemberList>, BucketError> {
-    let mut lists = BTreeMap::new();
-    for manifest in manifests {
-        let link = manifest.claims().share.members;
-        if lists.contains_key(&link) {
-            continue;
-        }
-        let Some(bytes) = store.get(&link)? else { continue };
-        let list = SignedMemberList::decode(&bytes).and_then(|list| list.verify(genesis.id, genesis.owner));
-        lists.insert(link, list.map_err(|why| BucketError::Members { link, why })?);
-    }
-    Ok(lists)
+/// What is stored of a chain.
+struct Loaded {
+    genesis: VerifiedManifest,
+    chain: Chain,
+    lists: BTreeMap<Link, MemberList>,
 }
 
-/// The chain of what is stored. Signatures were checked when it was stored, and are not checked again.
-fn load_chain(
-    store: &Store,
-    genesis: &VerifiedManifest,
-    lists: &BTreeMap<Link, MemberList>,
-    manifests: &[SignedManifest],
-    device: DeviceId,
-) -> Result<Chain, BucketError> {
-    let (mut records, dropped) = (Vec::with_capacity(manifests.len()), store.dropped()?);
-    for manifest in manifests {
-        let mut record = Record::stored(manifest);
+/// The chain of what is stored, one manifest after the other. Signatures were checked when it was stored, and are not
+/// checked again.
+fn load_chain(store: &Store, device: DeviceId) -> Result<Loaded, BucketError> {
+    let mut manifests = store.manifests().map(|row| Ok::<_, BucketError>(SignedManifest::decode(&row?.1)?));
+    let genesis = manifests.next().ok_or(BucketError::Missing("the genesis"))??.verify()?;
+    let first = stored_list(store, &genesis, &genesis.share.members)?;
+    let first = first.ok_or(BucketError::Missing("the first member list"))?;
+    let mut loader = Chain::loader(&genesis, &first)?;
+    let (mut lists, dropped) = (BTreeMap::from([(first.link(), first)]), store.dropped()?);
+    for manifest in store.manifests() {
+        let manifest = SignedManifest::decode(&manifest?.1)?;
+        let members = manifest.claims().share.members;
+        if !lists.contains_key(&members)
+            && let Some(list) = stored_list(store, &genesis, &members)?
+        {
+            loader.members(&list);
+            lists.insert(members, list);
+        }
+        let mut record = Record::stored(&manifest);
         // What this device published it had in full, and the newest of it is looked for below.
         record.complete =
             !dropped.contains(&record.link) && (record.author == device || store.contains(&manifest.claims().entry)?);
-        records.push(record);
+        loader.record(&record)?;
     }
-    Ok(Chain::load(genesis, lists.values().cloned(), records, Saved::default())?)
+    Ok(Loaded { chain: loader.finish(stored_chain_state(store)?), genesis, lists })
+}
+
+/// A member list, if it is here.
+fn stored_list(store: &Store, genesis: &VerifiedManifest, link: &Link) -> Result<Option<MemberList>, BucketError> {
+    let Some(bytes) = store.get(link)? else { return Ok(None) };
+    let list = SignedMemberList::decode(&bytes).and_then(|list| list.verify(genesis.id, genesis.owner));
+    list.map(Some).map_err(|why| BucketError::Members { link: *link, why })
 }
 
 /// The version that is durable and not published, if there is one.

@@ -1,9 +1,10 @@
 //! What people are told of a bucket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Bucket, BucketError};
+use super::{Bucket, BucketError, Counters};
 use crate::bucket::{DeviceId, Height, MemberList, Timestamp};
+use crate::chain::{Fate, HardFork, Pin, Policy, Refusal};
 use crate::crypto::label::DEVICE_NAME;
 use crate::link::{Epoch, Link};
 
@@ -26,6 +27,12 @@ pub struct LogEntry {
     pub timestamp: Timestamp,
     /// Whether it is the head or one of its ancestors.
     pub canonical: bool,
+    /// Whether it is a leaf that may still win, the head among them.
+    pub tip: bool,
+    /// Orphans whose changes it carries.
+    pub reapplied: Vec<Link>,
+    /// Whether its content is on this machine, as far as that is known.
+    pub complete: bool,
 }
 
 /// The state of a bucket, for people.
@@ -37,8 +44,28 @@ pub struct BucketStatus {
     pub height: Height,
     /// Of which keys it is.
     pub epoch: Epoch,
+    /// The canonical head: the same, but for a pin or for content that has not come.
+    pub canonical: Link,
+    /// Its height.
+    pub canonical_height: Height,
+    /// What is pinned.
+    pub pin: Option<Pin>,
+    /// What this device does on its own.
+    pub policy: Policy,
+    /// Why nothing is published now, by that.
+    pub refusal: Option<Refusal>,
     /// The leaves that may still win.
     pub tips: Vec<Link>,
+    /// Since when there is more than one.
+    pub forked_at: Option<Timestamp>,
+    /// Leaves that lost, of any age.
+    pub orphans: u64,
+    /// Chains of this device's own that lost and were not brought back.
+    pub displaced: u64,
+    /// Members that this device can not agree with, and how.
+    pub hard_forks: Vec<(DeviceId, HardFork)>,
+    /// What has happened since the bucket was opened.
+    pub counters: Counters,
     /// Known versions.
     pub manifests: u64,
     /// Stored blocks.
@@ -57,16 +84,20 @@ impl Bucket {
     /// All known versions, the highest first.
     ///
     /// # Errors
-    /// None today: what a name does not open is shown as the device's key.
+    /// If the store can not say what was dropped. What a name does not open is shown as the device's key.
     pub fn log(&self) -> Result<Vec<LogEntry>, BucketError> {
+        let dropped = self.vault.store().dropped()?;
         let state = self.state.lock();
-        let names = self.device_names(&state.lists);
+        let (names, tips) = (self.device_names(&state.lists), state.chain.tips().collect::<BTreeSet<_>>());
         let mut log: Vec<_> = state
             .chain
             .records()
             .map(|record| LogEntry {
                 device: names.get(&record.author).cloned().unwrap_or_else(|| record.author.short()),
                 canonical: state.chain.is_canonical(&record.link).unwrap_or(false),
+                tip: tips.contains(&record.link),
+                complete: record.complete && !dropped.contains(&record.link),
+                reapplied: record.reapplied,
                 link: record.link,
                 previous: record.previous,
                 height: record.height,
@@ -86,11 +117,22 @@ impl Bucket {
     pub fn status(&self) -> Result<BucketStatus, BucketError> {
         let stats = self.vault.store().stats()?;
         let state = self.state.lock();
+        let displaced = state.chain.displaced(&self.device.id());
         Ok(BucketStatus {
             head: state.shown_link,
             height: state.shown.height,
             epoch: state.shown.share.epoch,
+            canonical: state.chain.head(),
+            canonical_height: state.chain.height(),
+            pin: state.chain.pin(),
+            policy: state.chain.policy(),
+            refusal: state.chain.may_publish().err(),
             tips: state.chain.tips().collect(),
+            forked_at: state.chain.fork_detected_at(),
+            orphans: state.chain.orphaned_leaves().count() as u64,
+            displaced: displaced.iter().filter(|one| one.fate == Fate::Open).count() as u64,
+            hard_forks: state.chain.hard_forks().collect(),
+            counters: state.counters,
             manifests: state.chain.len() as u64,
             blocks: stats.blocks,
             stored_bytes: stats.bytes,

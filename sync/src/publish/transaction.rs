@@ -1,11 +1,9 @@
 //! From a written version to one that is kept, and to one that is published.
 
-use std::sync::Arc;
-
+use super::follow::{SAVED, moved_pin};
 use super::journal::GENERATION;
 use super::{Bucket, BucketError, CHECKPOINT, encode_ref, now};
 use crate::bucket::{Height, ManifestDraft, Place, Rejected, SignedManifest};
-use crate::chain::{Input, Output, Source};
 use crate::link::{BlockRef, Link};
 use crate::store::Commit;
 use crate::tree::Superblock;
@@ -42,7 +40,7 @@ impl Transaction<'_> {
     pub fn checkpoint(self) -> Result<(), BucketError> {
         let _one_at_a_time = self.bucket.publishing.lock();
         self.check_base()?;
-        self.commit(Vec::new(), Some(encode_ref(&self.entry)))?;
+        self.commit(None, Some(encode_ref(&self.entry)))?;
         self.bucket.state.lock().checkpoint = Some(self.entry);
         Ok(())
     }
@@ -51,22 +49,29 @@ impl Transaction<'_> {
     /// head.
     ///
     /// # Errors
-    /// If it can not be stored, or the head is not its base any more; then the head before still stands.
+    /// If it can not be stored, this device's policy says no, or the head is not its base any more; then the head before
+    /// still stands.
     pub fn publish(self) -> Result<Link, BucketError> {
         let _one_at_a_time = self.bucket.publishing.lock();
         self.check_base()?;
+        self.bucket.may_publish()?;
         self.settle_attempt()?;
         let Some(manifest) = self.manifest()? else { return self.forget_checkpoint() };
         // As a block too, so that the segments alone say what versions there are.
         self.bucket.vault.store().put(&manifest.link(), manifest.bytes())?;
         self.bucket.state.lock().attempted = Some(manifest.clone());
-        self.commit(vec![(manifest.link(), manifest.bytes().to_vec())], None)?;
+        self.commit(Some(&manifest), None)?;
         self.admit(manifest)
     }
 
-    fn commit(&self, manifests: Vec<(Link, Vec<u8>)>, checkpoint: Option<Vec<u8>>) -> Result<(), BucketError> {
+    fn commit(&self, manifest: Option<&SignedManifest>, checkpoint: Option<Vec<u8>>) -> Result<(), BucketError> {
         let generation = self.generation.to_le_bytes().to_vec();
-        let meta = vec![(CHECKPOINT, checkpoint), (GENERATION, Some(generation))];
+        let mut meta = vec![(CHECKPOINT, checkpoint), (GENERATION, Some(generation))];
+        let moved = manifest.and_then(|to| moved_pin(&self.bucket.state.lock(), &self.base, to.link()));
+        if let Some(saved) = moved {
+            meta.push((SAVED, Some(saved)));
+        }
+        let manifests = manifest.map(|manifest| (manifest.link(), manifest.bytes().to_vec())).into_iter().collect();
         let store = self.bucket.vault.store();
         store.commit(Commit { manifests, meta })?;
         store.forget_journal(self.generation);
@@ -122,33 +127,19 @@ impl Transaction<'_> {
     }
 
     fn forget_checkpoint(&self) -> Result<Link, BucketError> {
-        self.commit(Vec::new(), None)?;
+        self.commit(None, None)?;
         self.bucket.state.lock().checkpoint = None;
         Ok(self.bucket.head())
     }
 
     fn admit(&self, manifest: SignedManifest) -> Result<Link, BucketError> {
-        let (link, shown) = (manifest.link(), manifest.claims().clone());
-        let manifest = Arc::new(manifest.verify()?);
+        let link = manifest.link();
+        self.bucket.follow_own(manifest.verify()?)?;
         let mut state = self.bucket.state.lock();
-        let mut outputs = state.chain.handle(now(), Input::Manifest { manifest, source: Source::Own });
-        outputs.extend(state.chain.handle(now(), Input::Complete(link)));
-        for output in outputs {
-            match output {
-                Output::Rejected { why, .. } => return Err(why.into()),
-                Output::Head { from, to, height, .. } => {
-                    tracing::info!(%from, %to, %height, "canonical head changed");
-                }
-                other => tracing::debug!(?other, "chain"),
-            }
-        }
         if !state.chain.contains(&link) {
             return Err(Rejected::BadAncestor.into());
         }
         (state.checkpoint, state.attempted) = (None, None);
-        if state.chain.shown() == Some(link) {
-            (state.shown, state.shown_link) = (shown, link);
-        }
         Ok(state.shown_link)
     }
 }

@@ -51,7 +51,7 @@ fn partitions_heal_at_every_pair_of_lengths_around_finality_l_1372_1420() {
 }
 
 #[test]
-fn a_tip_is_pruned_at_finality_and_one_l_512_563_735_755() {
+fn a_tip_is_pruned_at_finality_and_one_and_said_to_be_l_423_446_512_563_735_773() {
     for depth in [1, 2, 10, 13] {
         let world = World::fixed(1, depth);
         let mut peer = Peer::of(&world);
@@ -131,17 +131,68 @@ fn only_complete_versions_are_shown_and_the_greatest_of_them() {
 }
 
 #[test]
-fn a_withheld_chain_makes_no_honest_work_stale() {
-    let world = World::fixed(1, 10);
-    let mut peer = Peer::of(&world);
-    peer.complete(&world.genesis);
-    for withheld in world.grow(&world.genesis, 1, "withheld", 50) {
-        peer.hear(&withheld);
+fn a_withheld_chain_of_ten_thousand_stops_nobody_and_makes_no_honest_work_stale() {
+    let world = World::fixed(2, 10);
+    let (mut alice, mut bob) = (Peer::of(&world), Peer::of(&world));
+    let withheld = world.grow(&world.genesis, 2, "withheld", 10_000);
+    for peer in [&mut alice, &mut bob] {
+        peer.complete(&world.genesis);
+        withheld.iter().for_each(|manifest| drop(peer.take(manifest, HISTORY)));
+        assert_eq!((peer.chain.height(), peer.chain.shown()), (Height(10_000), Some(world.genesis.link())));
     }
-    let honest = world.child(&world.genesis, 0, "honest");
-    let out = peer.hear(&honest);
-    assert!(matches!(out[..], [Output::Admitted(_)]), "{out:?}");
-    assert_eq!(peer.complete(&honest).len(), 1, "it is shown");
+    let mut shown = world.genesis.clone();
+    for at in 0..30 {
+        let (author, other) = if at % 2 == 0 { (&mut alice, &mut bob) } else { (&mut bob, &mut alice) };
+        let honest = world.child(&shown, at % 2, &format!("honest {at}"));
+        author.take(&honest, Source::Own);
+        author.complete(&honest);
+        assert_eq!(admitted(&other.hear(&honest)), [honest.link()]);
+        assert_eq!(other.complete(&honest).len(), 1, "it is shown");
+        let told = other.chain.heads();
+        assert!(told.links().any(|link| link == honest.link()), "and passed on when heads are exchanged");
+        shown = honest;
+    }
+    let beside = world.child(&world.genesis, 1, "beside");
+    let out = alice.hear(&beside);
+    assert!(out.iter().any(|output| matches!(output, Output::Stale { .. })), "what is stale beside what is shown is");
+}
+
+/// All orders of three.
+const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+
+#[test]
+fn a_three_way_split_heals_whoever_is_heard_first_l_1372_1420() {
+    for lengths in [[12, 9, 4], [30, 30, 14], [2, 2, 2], [25, 13, 40]] {
+        let world = World::fixed(2, 10);
+        let common = world.grow(&world.genesis, 0, "m", 3);
+        let sides: Vec<_> = (0..3).map(|at| world.grow(last(&common), at, &format!("{at}"), lengths[at])).collect();
+        let views = ORDERS.map(|order| {
+            // Each of the three, who has written one side; and a newcomer, who hears all of them.
+            let mut peer = Peer::of(&world);
+            peer.learn(&common);
+            order.iter().for_each(|at| drop(peer.learn(&sides[*at])));
+            peer.view()
+        });
+        assert!(views.iter().all(|view| *view == views[0]), "{lengths:?}");
+        let head = sides.iter().map(|side| last(side)).max_by_key(|manifest| key_of(manifest)).unwrap();
+        assert_eq!(views[0].0, head.link());
+    }
+}
+
+#[test]
+fn a_newcomer_that_hears_the_losing_side_first_ends_on_the_winning_one() {
+    let world = World::fixed(1, 10);
+    let (short, long) = (world.grow(&world.genesis, 0, "short", 15), world.grow(&world.genesis, 1, "long", 40));
+    for sides in [[&short, &long], [&long, &short]] {
+        let mut newcomer = Peer::of(&world);
+        for side in sides {
+            // The head first, as gossip brings it, and then what it stands on.
+            newcomer.hear(last(side));
+            newcomer.learn(&side[..side.len() - 1]);
+        }
+        assert_eq!((newcomer.chain.head(), newcomer.tips()), (last(&long).link(), vec![last(&long).link()]));
+        assert!(newcomer.chain.contains(&last(&short).link()), "nothing is lost");
+    }
 }
 
 #[test]

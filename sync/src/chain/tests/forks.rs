@@ -181,3 +181,49 @@ fn writes_go_on_during_a_fork_l_890_961() {
     assert_eq!(admitted(&peer.take(&mine, Source::Own)), [mine.link()]);
     assert_eq!(peer.chain.head(), mine.link());
 }
+
+#[test]
+fn the_state_that_the_protocol_names_can_be_asked_for_l_39_56_975_1583() {
+    let world = World::fixed(1, 10);
+    let mut peer = Peer::of(&world);
+    let (a, b) = (world.grow(&world.genesis, 0, "a", 2), world.grow(&world.genesis, 1, "b", 1));
+    peer.learn(&a);
+    peer.learn(&b);
+    let chain = &peer.chain;
+    assert_eq!((chain.id(), chain.genesis()), (world.id, world.genesis.link()), "bucket_id, genesis");
+    let manifests: Vec<_> = chain.records().map(|record| (record.link, record.height.0)).collect();
+    let known = [(&world.genesis, 0), (&a[0], 1), (&a[1], 2), (&b[0], 1)];
+    assert_eq!(manifests, known.map(|(manifest, height)| (manifest.link(), height)), "manifests and cached lengths");
+    assert_eq!((chain.head(), chain.height()), (a[1].link(), Height(2)), "canonical_head, canonical_length");
+    assert_eq!(peer.tips(), [b[0].link(), a[1].link()], "known_tips");
+    assert!(chain.fork_detected_at().is_some(), "fork_detected_at");
+    assert_eq!(chain.pin(), None, "pinned_head");
+}
+
+#[test]
+fn publishing_is_local_first_and_then_told_to_all_l_188_225() {
+    let world = World::fixed(0, 10);
+    let mut peer = Peer::of(&world);
+    let mine = world.child(&world.genesis, 0, "mine");
+    let out = peer.take(&mine, Source::Own);
+    let head = Output::Head { from: world.genesis.link(), to: mine.link(), height: Height(1), fork_point: None };
+    assert_eq!(out, [Output::Admitted(Arc::new(mine.clone())), head, Output::Announce(mine.link())]);
+}
+
+#[test]
+fn an_announcement_is_known_or_checked_or_its_history_is_fetched_first_l_227_262() {
+    let world = World::fixed(0, 10);
+    let mut peer = Peer::of(&world);
+    peer.handle(Input::Connected(PEER));
+    let chain = world.grow(&world.genesis, 0, "m", 3);
+    assert_eq!(admitted(&peer.hear(&chain[0])), [chain[0].link()]);
+    assert_eq!(peer.hear(&chain[0]), [], "known");
+    let mut foreign = world.draft(&chain[0], "foreign");
+    foreign.id = crate::link::BucketId(uuid::Uuid::from_u128(1));
+    let foreign = foreign.sign(&world.devices[0]).unwrap().verify().unwrap();
+    assert_eq!(rejected(&peer.hear(&foreign)), [&Rejected::WrongBucket]);
+    let out = peer.hear(&chain[2]);
+    let [Output::Fetch { from: PEER, request }] = &out[..] else { panic!("{out:?}") };
+    assert_eq!(request.wants, [Missing::Manifest(chain[1].link())]);
+    assert_eq!(request.locator, [chain[0].link(), world.genesis.link()]);
+}

@@ -89,6 +89,16 @@ proptest! {
     }
 
     #[test]
+    fn choosing_a_head_once_for_a_batch_gives_the_same_as_choosing_it_for_each_l_1060((choices, order) in shuffled()) {
+        let manifests = tree(&choices);
+        let (straight, _) = hear_in_order(&manifests, 0..manifests.len() + 1);
+        let (batched, out) = hear_in_order(&manifests, order.into_iter());
+        let last = out.iter().rev().find_map(|output| if let Output::Head { to, .. } = output { Some(*to) } else { None });
+        prop_assert_eq!(last.unwrap_or(WORLD.0.genesis.link()), straight.chain.head(), "the last choice is the only one that counts");
+        prop_assert_eq!(batched.chain.head(), straight.chain.head());
+    }
+
+    #[test]
     fn each_manifest_is_admitted_once_and_after_its_parent((choices, order) in shuffled()) {
         let manifests = tree(&choices);
         let (_, out) = hear_in_order(&manifests, order.into_iter());
