@@ -87,6 +87,11 @@ impl Cast {
         self.manifests.get(link).cloned()
     }
 
+    /// One of all manifests, by its place in the order of links.
+    pub fn nth(&self, which: usize) -> Option<Link> {
+        self.manifests.keys().nth(which).copied()
+    }
+
     /// What a link names, if the owner made it.
     pub fn list(&self, link: &Link) -> Option<Arc<MemberList>> {
         self.lists.get(link).cloned()

@@ -106,7 +106,8 @@ impl Schedule {
             holding: if faults.whims > 0 { 0.2 } else { 0.0 },
             content: (MS, dice.between(2, 800) * MS),
             rejoin: 10 * SECOND,
-            start_within: dice.between(0, 10) * SECOND,
+            // Some come late, and have all of the history to fetch.
+            start_within: if dice.chance(0.2) { length } else { dice.between(0, 10) * SECOND },
             gossip: iroh_gossip::proto::Config::default(),
             wrong_rule,
             checked: true,
@@ -138,7 +139,7 @@ impl Schedule {
     }
 
     fn plan_villains(&mut self, dice: &mut Dice) {
-        use Kind::{Equivocator, Hollow, Intruder, Prophet, Replayer, Spammer, Withholder};
+        use Kind::{Equivocator, Hollow, Intruder, Liar, Prophet, Replayer, Spammer, Withholder};
         let (mut others, owner) = (self.writers(), 0);
         others.retain(|at| *at != owner);
         dice.shuffle(&mut others);
@@ -148,7 +149,7 @@ impl Schedule {
                 break;
             }
             let Some(at) = others.pop() else { break };
-            let kind = [Spammer, Equivocator, Replayer, Withholder, Hollow, Prophet][dice.index(6)];
+            let kind = [Spammer, Equivocator, Replayer, Withholder, Hollow, Prophet, Liar][dice.index(7)];
             self.villains.push((at, kind));
         }
         let readers = self.setup.roles.iter().zip(1..).filter(|(role, _)| !role.may_write()).map(|(_, at)| at);

@@ -35,6 +35,8 @@ pub enum Kind {
     Hollow,
     /// Lives in the year 3000.
     Prophet,
+    /// Claims heads that do not exist, and answers questions with anything, or not at all.
+    Liar,
     /// Is no writer, and publishes.
     Intruder,
     /// Was removed by the owner, and goes on in the old epoch.

@@ -4,6 +4,7 @@ use jaxfs_sync::chain::{Heads, HistoryRequest, Input, Missing};
 use jaxfs_sync::link::Link;
 
 use crate::cast::NodeId;
+use crate::node::Kind;
 use crate::queue::{MS, Micros, SECOND};
 use crate::sim::{Event, Sim};
 use crate::wire::Wire;
@@ -87,8 +88,10 @@ impl Sim {
     }
 
     pub(crate) fn serve(&mut self, at: NodeId, to: NodeId, number: u64, request: &HistoryRequest) {
+        let honest = |sim: &Self| Some(sim.node(at).chain.history(request, ANSWER));
+        let lies = self.node(at).kind == Kind::Liar;
+        let Some(answer) = (if lies { self.false_answer() } else { honest(self) }) else { return };
         let node = self.node(at);
-        let answer = node.chain.history(request, ANSWER);
         let mut items = answer.items;
         items.retain(|item| !matches!(item, Missing::Manifest(link) if node.withheld.contains(link)));
         self.send(at, to, Wire::History { number, items, more: answer.more });

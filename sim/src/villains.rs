@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use jaxfs_sync::bucket::{Timestamp, VerifiedManifest};
-use jaxfs_sync::chain::{Input, Source};
-use jaxfs_sync::link::Link;
+use jaxfs_sync::chain::{History, Input, Missing, Source};
+use jaxfs_sync::link::{Codec, Link};
 
 use crate::cast::NodeId;
 use crate::node::Kind;
@@ -39,6 +39,7 @@ impl Sim {
             Kind::Withholder => self.withhold(at),
             Kind::Hollow => self.hollow(at),
             Kind::Prophet => drop(self.shown(at).and_then(|parent| self.forge(at, &parent, Some(YEAR_3000)))),
+            Kind::Liar => self.lie(at),
             Kind::Intruder => self.intrude(at),
             Kind::Revoked => self.live_on(at),
         }
@@ -121,6 +122,32 @@ impl Sim {
             self.broadcast(at, child.link(), 0);
             self.claim(at, 0, child.link());
         }
+    }
+
+    fn lie(&mut self, at: NodeId) {
+        let peers: Vec<_> = self.node(at).connected.iter().copied().collect();
+        for peer in peers {
+            let nothing = Link::of(Codec::DagCbor, &self.dice.below(1000).to_le_bytes());
+            self.claim(at, peer, nothing);
+        }
+    }
+
+    /// A liar's answer: nothing but a promise, or whatever comes to hand, valid or not; or none.
+    pub(crate) fn false_answer(&mut self) -> Option<History> {
+        match self.dice.below(4) {
+            0 => None,
+            1 => Some(History { items: Vec::new(), more: true }),
+            2 => Some(History { items: Vec::new(), more: false }),
+            _ => {
+                let items = (0..20).filter_map(|_| self.any_of_all()).collect();
+                Some(History { items, more: self.dice.chance(0.5) })
+            }
+        }
+    }
+
+    fn any_of_all(&mut self) -> Option<Missing> {
+        let which = self.dice.index(self.cast.made());
+        self.cast.nth(which).map(Missing::Manifest)
     }
 
     /// Goes on where it could still write.
