@@ -105,7 +105,8 @@ impl Schedule {
             skew: faults.skew,
             holding: if faults.whims > 0 { 0.2 } else { 0.0 },
             content: (MS, dice.between(2, 800) * MS),
-            rejoin: 10 * SECOND,
+            // The rarer, the longer a connection lives, and the more it has to do.
+            rejoin: [10, 60, 200][dice.index(3)] * SECOND,
             // Some come late, and have all of the history to fetch.
             start_within: if dice.chance(0.2) { length } else { dice.between(0, 10) * SECOND },
             gossip: iroh_gossip::proto::Config::default(),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 use jaxfs_sim::plot;
+use jaxfs_sim::queue::SECOND;
 use jaxfs_sim::run::{self, Order};
 use jaxfs_sim::scale::{self, Scale};
 use jaxfs_sim::sim::WrongRule;
@@ -126,6 +127,7 @@ fn soak(schedules: u64, from: u64, time: Option<Duration>, wrong_rule: Option<Wr
         soaked.steps,
         soaked.schedules as f64 / seconds
     );
+    tell!("all agreed at most {} s after the last fault", soaked.rested / SECOND);
     for (what, often) in &soaked.seen {
         tell!("{often:>12} {what}");
     }

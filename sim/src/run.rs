@@ -13,7 +13,7 @@ use crate::queue::{Micros, SECOND};
 use crate::sim::{Sim, WrongRule};
 
 /// How long nodes have to agree once nothing goes wrong any more.
-const REST: Micros = 300 * SECOND;
+const REST: Micros = 1_200 * SECOND;
 /// How often that is looked at.
 const LOOK: Micros = 5 * SECOND;
 /// How many things may happen in one schedule: ten times what happens in a long one.
@@ -52,6 +52,8 @@ pub struct Outcome {
     pub steps: u64,
     /// How many manifests were made.
     pub manifests: usize,
+    /// How long after the last fault all agreed.
+    pub rested: Micros,
     /// How often each kind of thing happened.
     pub seen: BTreeMap<&'static str, u64>,
     /// What went wrong, if anything.
@@ -66,15 +68,18 @@ pub fn run(order: Order) -> Outcome {
     let mut sim = schedule.world();
     sim.trace.print = order.print;
     sim.say(0, || told);
-    let failure = live(&mut sim, length).err();
+    let mut rested = 0;
+    let failure = live(&mut sim, length, &mut rested).err();
     let (hash, steps, manifests) = (sim.trace.hash(), sim.trace.steps(), sim.cast.made());
-    Outcome { hash, steps, manifests, seen: sim.meter.seen, failure }
+    Outcome { hash, steps, manifests, rested, seen: sim.meter.seen, failure }
 }
 
-fn live(sim: &mut Sim, length: Micros) -> Result<(), Failure> {
+fn live(sim: &mut Sim, length: Micros, rested: &mut Micros) -> Result<(), Failure> {
     sim.run_for(length)?;
     sim.calm_down();
+    let calm = sim.now();
     come_to_rest(sim)?;
+    *rested = sim.now() - calm;
     check::nothing_lost(sim)?;
     end_the_fork(sim)?;
     check::nothing_lost(sim)
@@ -134,6 +139,8 @@ pub struct Soaked {
     pub schedules: u64,
     /// How many things happened in them.
     pub steps: u64,
+    /// The longest that it took to agree after the last fault.
+    pub rested: Micros,
     /// How often each kind of thing happened.
     pub seen: BTreeMap<&'static str, u64>,
     /// The failure of the least seed that failed.
@@ -143,6 +150,7 @@ pub struct Soaked {
 /// Runs the schedules of `count` seeds from `first` on, on all cores, until one fails or the time is over.
 pub fn soak(first: u64, count: u64, wrong_rule: Option<WrongRule>, time: Option<Duration>) -> Soaked {
     let (next, steps, done) = (AtomicU64::new(first), AtomicU64::new(0), AtomicU64::new(0));
+    let rested = AtomicU64::new(0);
     let failed = Mutex::new(None::<(Order, Failure)>);
     let seen = Mutex::new(BTreeMap::new());
     let started = Instant::now();
@@ -157,6 +165,7 @@ pub fn soak(first: u64, count: u64, wrong_rule: Option<WrongRule>, time: Option<
             let outcome = run(order);
             steps.fetch_add(outcome.steps, Ordering::Relaxed);
             done.fetch_add(1, Ordering::Relaxed);
+            rested.fetch_max(outcome.rested, Ordering::Relaxed);
             if let Ok(mut seen) = seen.lock() {
                 outcome.seen.into_iter().for_each(|(what, often)| *seen.entry(what).or_default() += often);
             }
@@ -175,6 +184,7 @@ pub fn soak(first: u64, count: u64, wrong_rule: Option<WrongRule>, time: Option<
     Soaked {
         schedules: done.into_inner(),
         steps: steps.into_inner(),
+        rested: rested.into_inner(),
         seen: seen.into_inner().unwrap_or_default(),
         failed: failed.into_inner().unwrap_or_default(),
     }

@@ -22,6 +22,9 @@ use crate::wire::{Peer, Wire};
 /// The bucket's topic.
 const TOPIC: TopicId = TopicId::from_bytes([7; 32]);
 
+/// How often a node sees whether it is alone, on average.
+const LOOK_AROUND: Micros = 5 * SECOND;
+
 /// A finality rule that is not the chain's, to see that the checks would notice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WrongRule {
@@ -79,7 +82,7 @@ pub enum Event {
     Unanswered(NodeId, u32, NodeId, u64),
     /// The chain wanted a tick.
     Tick(NodeId, u32),
-    /// A node joins the gossip of another.
+    /// A node sees whether it should join the gossip of another.
     Rejoin(NodeId, u32),
     /// A node starts, or starts again.
     Start(NodeId),
@@ -326,6 +329,8 @@ impl Sim {
             Wire::Gossip(line, message) => {
                 if self.opened(to, from, line) {
                     self.gossip(to, InEvent::RecvMessage(Peer(from), message));
+                } else {
+                    self.send(to, from, Wire::Bye(line));
                 }
             }
             Wire::Bye(line) => {
@@ -442,8 +447,7 @@ impl Sim {
         self.say(at, || format!("starts, life {life}"));
         self.checker.started(self.queue.now(), &self.nodes[at as usize]);
         self.join(at, 3);
-        let delay = self.dice.below(self.setup.rejoin + 1);
-        self.queue.after(delay, Event::Rejoin(at, life));
+        self.plan_rejoin(at);
         if self.calm {
             self.obey(at);
         }
@@ -451,23 +455,32 @@ impl Sim {
         self.plan_tick(at);
     }
 
-    /// Joins the gossip of some nodes that ever started.
+    /// Joins the gossip of some nodes that run.
     fn join(&mut self, at: NodeId, many: usize) {
-        let count = self.nodes.len() as u64;
+        let others = self.nodes.len() as u64 - 1;
         let mut peers = Vec::new();
-        for _ in 0..many {
-            let peer = self.dice.below(count) as NodeId;
-            if peer != at && self.node(peer).up {
+        for _ in 0..if others > 0 { many } else { 0 } {
+            let drawn = self.dice.below(others) as NodeId;
+            let peer = if drawn < at { drawn } else { drawn + 1 };
+            if self.node(peer).up {
                 peers.push(Peer(peer));
             }
         }
         self.gossip(at, InEvent::Command(TOPIC, Command::Join(peers)));
     }
 
+    /// Now and then, and whenever there is nobody: a peer that has not noticed yet that this node was down does not answer.
     fn rejoin(&mut self, at: NodeId) {
-        self.join(at, 1);
+        let often = LOOK_AROUND as f64 / self.setup.rejoin as f64;
+        if self.node(at).neighbours.is_empty() || self.dice.chance(often) {
+            self.join(at, 1);
+        }
         self.mend(at);
-        let delay = self.setup.rejoin / 2 + self.dice.below(self.setup.rejoin + 1);
+        self.plan_rejoin(at);
+    }
+
+    fn plan_rejoin(&mut self, at: NodeId) {
+        let delay = LOOK_AROUND / 2 + self.dice.below(LOOK_AROUND + 1);
         let life = self.node(at).life;
         self.queue.after(delay, Event::Rejoin(at, life));
     }
