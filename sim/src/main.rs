@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, Subcommand};
 use jaxfs_sim::plot;
 use jaxfs_sim::queue::SECOND;
-use jaxfs_sim::run::{self, Order};
+use jaxfs_sim::run::{self, Order, Outcome};
 use jaxfs_sim::scale::{self, Scale};
 use jaxfs_sim::sim::WrongRule;
 
@@ -109,7 +109,9 @@ fn main() -> ExitCode {
 
 fn one(order: Order) -> bool {
     let outcome = run::run(order);
-    tell!("seed {}: {} steps, {} manifests, trace {}", order.seed, outcome.steps, outcome.manifests, outcome.hash);
+    let Outcome { steps, manifests, hash, .. } = &outcome;
+    let rested = outcome.rested / SECOND;
+    tell!("seed {}: {steps} steps, {manifests} manifests, at rest after {rested} s, trace {hash}", order.seed);
     match &outcome.failure {
         None => tell!("all well"),
         Some(failure) => tell!("failed: {failure}\n{}", order.replay()),
