@@ -269,17 +269,14 @@ impl State {
             bucket.set_retention(&retention).context("can not save that")?;
         }
         let cancel = self.collections.begin(bucket.id());
-        let mut told = Instant::now();
+        let mut steps = steps(events);
         let mut progress = |at| {
-            if told.elapsed() >= TELLING {
-                told = Instant::now();
-                let (done, all) = match at {
-                    CollectProgress::Marked(nodes) => (nodes, 0),
-                    CollectProgress::Swept(Sweeping::Blocks(done, all) | Sweeping::Segments(done, all)) => (done, all),
-                };
-                if !events(Event::Progress { done, all }) {
-                    cancel.0.store(true, Ordering::Relaxed);
-                }
+            let (done, all) = match at {
+                CollectProgress::Marked(nodes) => (nodes, 0),
+                CollectProgress::Swept(Sweeping::Blocks(done, all) | Sweeping::Segments(done, all)) => (done, all),
+            };
+            if !steps(done, all) {
+                cancel.0.store(true, Ordering::Relaxed);
             }
         };
         let is_cancelled = || cancel.0.load(Ordering::Relaxed);

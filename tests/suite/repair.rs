@@ -12,6 +12,7 @@ crate::claims! {
         a_bucket_without_its_index_is_what_it_was_after_a_repair,
         a_damaged_block_that_was_taken_out_can_be_written_again,
         a_version_whose_root_is_lost_gives_way_to_the_one_before_it,
+        a_version_that_is_lost_amid_others_takes_no_content_along,
         a_bucket_that_is_mounted_is_not_repaired,
     ],
 }
@@ -134,6 +135,39 @@ fn a_version_whose_root_is_lost_gives_way_to_the_one_before_it() {
     world.sh("echo three > file");
     world.remount();
     assert_eq!(world.sh("cat file"), "three\n");
+}
+
+fn a_version_that_is_lost_amid_others_takes_no_content_along() {
+    let world = World::mounted();
+    for number in 1..=5 {
+        world.sh(&format!("echo {number} > file; echo {number} > file{number}"));
+        world.sync();
+    }
+    world.unmount();
+    let pack = world.packs().pop().unwrap();
+    let bytes = fs::read(&pack).unwrap();
+    let (mut manifests, mut at) = (Vec::new(), 16);
+    while at + 37 < bytes.len() {
+        let len = u32::from_le_bytes(bytes[at + 33..at + 37].try_into().unwrap()) as usize;
+        let record = &bytes[at + 37..at + 37 + len];
+        if bytes[at + 32] == 0x71 && record.windows(9).any(|part| part == b"timestamp") {
+            manifests.push(at + 40);
+        }
+        at += 37 + len;
+    }
+    let middle = manifests[manifests.len() - 3];
+    File::options().write(true).open(&pack).unwrap().write_all_at(b"lost", middle as u64).unwrap();
+    fs::remove_file(index(&world)).unwrap();
+    let said = world.jaxfs(&["verify", "--repair"]).failed();
+    assert!(said.contains("versions were given up") && said.contains("what it has follows version"), "{said}");
+    world.mount();
+    assert_eq!(world.sh("cat file file5 file2"), "5\n5\n2\n");
+    world.sh("echo six > file");
+    world.sync();
+    world.remount();
+    assert_eq!(world.sh("cat file file5"), "six\n5\n");
+    world.unmount();
+    world.jaxfs(&["verify"]).ok();
 }
 
 fn a_bucket_that_is_mounted_is_not_repaired() {

@@ -10,7 +10,7 @@
 //!   every page of it checked, and the number of the last commit compared with what was reported. Only then does
 //!   the copy take the file's place. Until that succeeds the old one is only read.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::ops::RangeFrom;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +24,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Tab
 use super::backend::{Doubt, IndexFile, ReadOnly};
 use super::disk::{Disk, Open};
 use super::pack::{End, Place};
+use super::state::State;
 use super::{Commit, StoreError, VERSION};
 use crate::limits;
 use crate::link::{Codec, LINK_BYTES, Link};
@@ -54,6 +55,8 @@ pub(super) struct Index {
     broken: AtomicBool,
     /// The number of the last commit that was reported as done.
     reported: AtomicU64,
+    /// The number of the last commit that was found: one that failed may be there.
+    found: AtomicU64,
 }
 
 struct Opened {
@@ -107,8 +110,8 @@ impl Index {
 
     fn start(disk: &Disk, path: PathBuf, file: IndexFile) -> Result<Self, StoreError> {
         let opened = RwLock::new(Opened { db: None, file, read_only: false });
-        let (broken, reported) = (AtomicBool::new(true), AtomicU64::new(0));
-        let index = Self { disk: disk.clone(), path, opened, broken, reported };
+        let (broken, reported, found) = (AtomicBool::new(true), AtomicU64::new(0), AtomicU64::new(0));
+        let index = Self { disk: disk.clone(), path, opened, broken, reported, found };
         index.mend()?;
         Ok(index)
     }
@@ -188,9 +191,9 @@ impl Index {
         })
     }
 
-    /// The number of the last commit that was reported as done.
+    /// The number of the last commit that is there.
     pub(super) fn commits(&self) -> u64 {
-        self.reported.load(Ordering::Acquire)
+        self.reported.load(Ordering::Acquire).max(self.found.load(Ordering::Acquire))
     }
 
     /// Removes rows, as far as they still say the same, in one durable transaction.
@@ -212,6 +215,20 @@ impl Index {
             let mut table = transaction.open_table(DROPPED)?;
             for link in manifests {
                 table.insert(link.to_bytes(), ())?;
+            }
+            Ok(())
+        })
+    }
+
+    pub(super) fn give_up(&self, manifests: &[Link]) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(MANIFESTS)?;
+            let mut numbers = transaction.open_table(MANIFEST_NUMBERS)?;
+            for link in manifests {
+                let number = numbers.remove(link.to_bytes())?.map(|number| number.value());
+                if let Some(number) = number {
+                    table.remove(number)?;
+                }
             }
             Ok(())
         })
@@ -273,18 +290,9 @@ impl Index {
         blocks: impl Iterator<Item = (&'a Link, &'a Place)>,
         commit: &Commit,
     ) -> Result<(), StoreError> {
-        // In the order of the table: digests are random, and a page is then written once.
-        let mut blocks: Vec<_> = blocks.map(|(link, place)| (key(link), value(place))).collect();
-        blocks.sort_unstable();
+        let blocks = sorted(blocks);
         self.write(|transaction| {
-            let mut table = transaction.open_table(BLOCKS)?;
-            for (key, value) in &blocks {
-                table.insert(key, value)?;
-            }
-            let mut state = transaction.open_table(STATE)?;
-            state.insert("segment", u64::from(end.segment))?;
-            state.insert("end", end.offset)?;
-            state.insert("state", end.state)?;
+            insert(transaction, end, &blocks, &commit.manifests)?;
             let mut meta = transaction.open_table(META)?;
             for (key, value) in &commit.meta {
                 match value {
@@ -292,15 +300,25 @@ impl Index {
                     None => drop(meta.remove(key)?),
                 }
             }
-            let mut manifests = transaction.open_table(MANIFESTS)?;
-            let mut numbers = transaction.open_table(MANIFEST_NUMBERS)?;
-            let mut next = manifests.last()?.map_or(0, |(number, _)| number.value() + 1);
-            for (link, bytes) in &commit.manifests {
-                if numbers.get(link.to_bytes())?.is_none() {
-                    numbers.insert(link.to_bytes(), next)?;
-                    manifests.insert(next, [&link.to_bytes()[..], bytes].concat().as_slice())?;
-                    next += 1;
-                }
+            Ok(())
+        })
+    }
+
+    /// [`Index::commit`] of what was found in the segments, under its number.
+    pub(super) fn roll_forward(
+        &self,
+        state: &State,
+        end: End,
+        blocks: &HashMap<Link, Place>,
+        manifests: &[(Link, Vec<u8>)],
+    ) -> Result<(), StoreError> {
+        let blocks = sorted(blocks.iter());
+        self.write_as(Some(state.commits), |transaction| {
+            insert(transaction, end, &blocks, manifests)?;
+            let mut meta = transaction.open_table(META)?;
+            meta.retain(|key, _| state.meta.contains_key(key))?;
+            for (key, value) in &state.meta {
+                meta.insert(key.as_str(), value.as_slice())?;
             }
             Ok(())
         })
@@ -318,20 +336,27 @@ impl Index {
         result
     }
 
-    /// One durable transaction, with a number.
+    /// One durable transaction, with the next number.
     fn write(&self, write: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>) -> Result<(), StoreError> {
+        self.write_as(None, write)
+    }
+
+    fn write_as(
+        &self,
+        number: Option<u64>,
+        write: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), StoreError> {
         self.mend()?;
         if self.opened.read().read_only {
             self.renew()?;
         }
-        let mut number = 0;
+        let number = number.unwrap_or_else(|| self.commits().saturating_add(1));
         let written = {
             let opened = self.opened.read();
             let db = opened.db.as_ref().ok_or_else(|| self.closed())?;
             guard(&self.path, || {
                 // Not redb's quick repair, which makes each commit slower: see the README.
                 let transaction = db.begin_write()?;
-                number = self.reported.load(Ordering::Acquire).saturating_add(1);
                 transaction.open_table(STATE)?.insert("commits", number)?;
                 write(&transaction)?;
                 Ok(transaction.commit()?)
@@ -361,7 +386,7 @@ impl Index {
             let db = guard(&self.path, || Ok(builder().create_with_backend(opened.file.clone())?));
             // What an open writes is synced, which may fail in turn.
             if db.is_ok() || !opened.file.is_doubtful() {
-                opened.db = Some(db?);
+                opened.db = Some(self.look_at(db?)?);
                 self.broken.store(false, Ordering::Release);
                 return Ok(());
             }
@@ -370,11 +395,17 @@ impl Index {
             tracing::error!(%error, "the index is only read until a copy of it is on the disk");
             let file = ReadOnly::new(opened.file.file.clone());
             let file = file.map_err(|source| StoreError::io("look at", &self.path, source))?;
-            opened.db = Some(guard(&self.path, || Ok(builder().create_with_backend(file)?))?);
+            opened.db = Some(self.look_at(guard(&self.path, || Ok(builder().create_with_backend(file)?))?)?);
             opened.read_only = true;
         }
         self.broken.store(false, Ordering::Release);
         Ok(())
+    }
+
+    /// Finds out which commit is there: the next one has a later number, also if this one failed.
+    fn look_at(&self, db: Database) -> Result<Database, StoreError> {
+        self.found.store(guard(&self.path, || commits(&db.begin_read()?))?, Ordering::Release);
+        Ok(db)
     }
 
     /// Puts a copy in the place of a file that can only be read.
@@ -405,6 +436,7 @@ impl Index {
         close(opened.db.take());
         *opened = Opened { db: Some(db), file: copy, read_only: false };
         self.reported.store(number, Ordering::Release);
+        self.found.store(number, Ordering::Release);
         Ok(())
     }
 
@@ -430,7 +462,45 @@ fn close(db: Option<Database>) {
 }
 
 fn commits(transaction: &redb::ReadTransaction) -> Result<u64, redb::Error> {
-    Ok(transaction.open_table(STATE)?.get("commits")?.map_or(0, |commits| commits.value()))
+    match transaction.open_table(STATE) {
+        // It is being made.
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
+        table => Ok(table?.get("commits")?.map_or(0, |commits| commits.value())),
+    }
+}
+
+/// In the order of the table: digests are random, and a page is then written once.
+fn sorted<'a>(blocks: impl Iterator<Item = (&'a Link, &'a Place)>) -> Vec<([u8; 33], [u8; 12])> {
+    let mut blocks: Vec<_> = blocks.map(|(link, place)| (key(link), value(place))).collect();
+    blocks.sort_unstable();
+    blocks
+}
+
+fn insert(
+    transaction: &redb::WriteTransaction,
+    end: End,
+    blocks: &[([u8; 33], [u8; 12])],
+    manifests: &[(Link, Vec<u8>)],
+) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(BLOCKS)?;
+    for (key, value) in blocks {
+        table.insert(key, value)?;
+    }
+    let mut state = transaction.open_table(STATE)?;
+    state.insert("segment", u64::from(end.segment))?;
+    state.insert("end", end.offset)?;
+    state.insert("state", end.state)?;
+    let mut table = transaction.open_table(MANIFESTS)?;
+    let mut numbers = transaction.open_table(MANIFEST_NUMBERS)?;
+    let mut next = table.last()?.map_or(0, |(number, _)| number.value() + 1);
+    for (link, bytes) in manifests {
+        if numbers.get(link.to_bytes())?.is_none() {
+            numbers.insert(link.to_bytes(), next)?;
+            table.insert(next, [&link.to_bytes()[..], bytes].concat().as_slice())?;
+            next += 1;
+        }
+    }
+    Ok(())
 }
 
 fn builder() -> redb::Builder {

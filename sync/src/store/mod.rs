@@ -4,8 +4,9 @@
 //! manifests in the order of their arrival, and named values. A block can be read as soon as it is put, and is durable
 //! with the next [`Store::commit`], which first syncs the segments and then makes one durable transaction. So nothing is
 //! named before it is durable, and a crash loses exactly what was not committed. What is too small for a commit of its own
-//! goes to a *journal* (`journal/00000001.journal`, ..) until one holds it. A commit ends in the segments with a record of the
-//! named values, so that an index that is lost can be [rebuilt](rebuild()) from them.
+//! goes to a *journal* (`journal/00000001.journal`, ..) until one holds it. A commit ends in the segments with a record of its
+//! manifests and of the named values, so that one that the index misses is done at the next start, and an index that is lost can
+//! be [rebuilt](rebuild()) from them.
 //!
 //! Never here: keys, and the question whether the bytes of a block are what its link names (opening a block asks it).
 
@@ -15,10 +16,12 @@ mod collect;
 mod crash;
 pub mod disk;
 mod error;
+mod forward;
 mod index;
 mod journal;
 mod pack;
 mod rebuild;
+mod records;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -67,7 +70,8 @@ impl Default for Settings {
 /// What becomes durable together with the blocks that were put before it.
 #[derive(Debug, Default)]
 pub struct Commit {
-    /// Manifests and their signed bytes, appended in this order. One that is there already stays where it is.
+    /// Manifests and their signed bytes, appended in this order. One that is there already stays where it is. They are put as
+    /// blocks too, so that the segments alone say what there is.
     pub manifests: Vec<(Link, Vec<u8>)>,
     /// Named values: set, or removed.
     pub meta: Vec<(&'static str, Option<Vec<u8>>)>,
@@ -113,6 +117,8 @@ pub struct Store {
 struct Committing {
     /// Segments of which a sync failed: what was written to them since the sync before may be lost whatever a later sync says.
     failed: HashSet<u32>,
+    /// Manifests of commits that failed since the last one that did not. Who commits one again puts it again.
+    tried: HashSet<Link>,
     /// The named values as of the last commit; none if it is not known whether that was done.
     state: Option<State>,
 }
@@ -154,8 +160,8 @@ impl Store {
         Self::start(settings, packs, index, lock)
     }
 
-    /// Opens the store in `dir`. O(1), whatever is in it; after a crash O(index), some 0.4 s for a million blocks. What was
-    /// never committed is dropped.
+    /// Opens the store in `dir`. O(1), whatever is in it; after a crash O(index), some 0.4 s for a million blocks, and O(bytes
+    /// that were written last). A commit that was cut off is done if it is whole; what was never committed is dropped.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         Self::open_with(&Settings::default(), dir)
     }
@@ -168,15 +174,14 @@ impl Store {
     }
 
     fn start(settings: &Settings, packs: PathBuf, index: Index, lock: Arc<disk::File>) -> Result<Self, StoreError> {
-        let state = State { commits: index.commits(), meta: index.all_meta()? };
-        let writer = writer(settings, &packs, &index, &state)?;
+        let (state, writer) = writer(settings, &packs, &index)?;
         Ok(Self {
             journal: Journal::open(settings, packs.with_file_name("journal"))?,
             disk: settings.disk.clone(),
             reader: Reader::new(settings.disk.clone(), packs.clone()),
             packs,
             index,
-            commit: Mutex::new(Committing { failed: HashSet::new(), state: Some(state) }),
+            commit: Mutex::new(Committing { failed: HashSet::new(), tried: HashSet::new(), state: Some(state) }),
             writer: Mutex::new(writer),
             pending: RwLock::default(),
             collecting: Mutex::default(),
@@ -247,24 +252,29 @@ impl Store {
     /// As [`Store::commit`]; gives up to where segments were filled by what was put before.
     fn commit_up_to(&self, commit: Commit) -> Result<End, StoreError> {
         let mut committing = self.commit.lock();
-        let Committing { failed, state } = &mut *committing;
+        let Committing { failed, tried, state } = &mut *committing;
         if !failed.is_empty() {
-            self.rescue(failed)?;
+            self.rescue(failed, tried)?;
+        }
+        tried.extend(commit.manifests.iter().map(|(link, _)| *link));
+        for (link, bytes) in &commit.manifests {
+            self.put(link, bytes)?;
         }
         if let Some(link) = self.pending.read().lost.iter().next() {
             return Err(StoreError::damaged(format!("block {link} was lost before it was durable")));
         }
         let last = match state.take() {
             Some(last) => last,
-            None => State { commits: self.index.commits(), meta: self.index.all_meta()? },
+            None => State { meta: self.index.all_meta()?, ..State::default() },
         };
-        let next = last.next(self.index.commits().saturating_add(1), &commit.meta);
+        let next = last.next(self.index.commits().saturating_add(1), &commit);
         let (end, unsynced, closing) = self.close_pending(&next)?;
         if let Err(error) = unsynced.sync(&self.disk, &self.packs) {
             failed.extend(unsynced.segments.keys());
             self.reopen_pending(&closing);
             // At once, so that whoever tries again can put again what is lost.
-            self.rescue(failed).unwrap_or_else(|error| tracing::warn!(%error, "blocks are yet to be written anew"));
+            self.rescue(failed, tried)
+                .unwrap_or_else(|error| tracing::warn!(%error, "blocks are yet to be written anew"));
             return Err(error);
         }
         let result = self.index.commit(end, closing.iter(), &commit);
@@ -273,6 +283,7 @@ impl Store {
                 self.pending.write().closing = Arc::default();
                 self.commits.fetch_add(1, Ordering::AcqRel);
                 *state = Some(next);
+                tried.clear();
             }
             // It is not known whether the index has them; they are durable, and go with the next commit.
             Err(_) => self.reopen_pending(&closing),
@@ -300,7 +311,7 @@ impl Store {
     /// marked its pages clean. What can still be read and is what its link names goes to a new segment, and with it to
     /// the next sync. What was committed before was synced before, and a page that holds both says the same of it in either
     /// state.
-    fn rescue(&self, failed: &mut HashSet<u32>) -> Result<(), StoreError> {
+    fn rescue(&self, failed: &mut HashSet<u32>, tried: &HashSet<Link>) -> Result<(), StoreError> {
         let mut writer = self.writer.lock();
         writer.leave_segments(failed);
         let unsafe_blocks: Vec<_> = {
@@ -311,7 +322,7 @@ impl Store {
         let mut result = Ok(());
         for (link, place) in unsafe_blocks {
             let Some(bytes) = self.reader.read(&link, place).ok().filter(|bytes| link.names(bytes)) else {
-                if self.is_safe_elsewhere(&link, failed) {
+                if tried.contains(&link) || self.is_safe_elsewhere(&link, failed) {
                     self.pending.write().open.remove(&link);
                     continue;
                 }
@@ -348,6 +359,12 @@ impl Store {
     pub fn note_dropped(&self, manifests: &[Link]) -> Result<(), StoreError> {
         let _no_commit = self.commit.lock();
         if manifests.is_empty() { Ok(()) } else { self.index.note_dropped(manifests) }
+    }
+
+    /// Takes manifests out of the list, durably. As blocks they stay.
+    pub fn give_up(&self, manifests: &[Link]) -> Result<(), StoreError> {
+        let _no_commit = self.commit.lock();
+        if manifests.is_empty() { Ok(()) } else { self.index.give_up(manifests) }
     }
 
     /// The manifests of which the content was dropped.
@@ -447,27 +464,22 @@ impl Store {
     }
 }
 
-/// The end of the segments, where the index has it. What stands behind that is only dropped where the last commit itself says
-/// that the index is right: it may be the one that is damaged.
-fn writer(settings: &Settings, packs: &Path, index: &Index, state: &State) -> Result<Writer, StoreError> {
-    let end = index.end()?;
+/// Finishes the commits that were cut off, and gives the state after the last one and the end of the segments. What stands
+/// behind that is only dropped where the last commit itself says that the index is right: it may be the one that is damaged.
+fn writer(settings: &Settings, packs: &Path, index: &Index) -> Result<(State, Writer), StoreError> {
+    let (state, end) =
+        (State { commits: index.commits(), manifests: Vec::new(), meta: index.all_meta()? }, index.end()?);
     let left = Reader::new(settings.disk.clone(), packs.to_path_buf()).state(end);
     if left.as_ref().is_some_and(|left| left.meta != state.meta || left.commits > state.commits) {
         return Err(StoreError::damaged("the index differs from what the last commit left in packs/"));
     }
-    let has_later = || {
-        // What can not be read may be one.
-        let found = rebuild::has_later(&settings.disk, packs, end, state.commits).unwrap_or(true);
-        if found {
-            tracing::warn!("a commit was not done when the process died, or the index does not know of it any more");
-        }
-        found
+    let forward::Forward { state, writer, later } = forward::roll_forward(settings, packs, index, state, end)?;
+    let writer = match writer {
+        Some(writer) => writer,
+        None if left.is_some() && !later => Writer::open(settings, packs.to_path_buf(), end)?,
+        None => Writer::open_behind(settings, packs.to_path_buf())?,
     };
-    if left.is_some() && !has_later() {
-        Writer::open(settings, packs.to_path_buf(), end)
-    } else {
-        Writer::open_behind(settings, packs.to_path_buf())
-    }
+    Ok((state, writer))
 }
 
 fn doubt(lock: &Arc<disk::File>, dir: &Path) -> Result<Doubt, StoreError> {

@@ -71,30 +71,27 @@ pub(super) struct Writer {
     current: Option<Arc<File>>,
     end: End,
     unsynced: Unsynced,
-    /// The blocks since the last commit, but for those that were left with a failed segment.
-    uncommitted: Digests,
+    /// The blocks since the last commit, each with its segment, but for those that were left with a failed one.
+    uncommitted: Vec<(u32, [u8; 32])>,
 }
 
-/// A checksum over the digests of blocks in their order.
-#[derive(Default)]
-pub(super) struct Digests {
-    blocks: u64,
-    hasher: blake3::Hasher,
+/// How many blocks there are (u64, little endian), and a checksum over their digests in their order.
+fn checksum<'a>(digests: impl Iterator<Item = &'a [u8; 32]>) -> [u8; 40] {
+    let (mut out, mut blocks, mut hasher) = ([0; 40], 0_u64, blake3::Hasher::new());
+    for digest in digests {
+        blocks += 1;
+        hasher.update(digest);
+    }
+    out[..8].copy_from_slice(&blocks.to_le_bytes());
+    out[8..].copy_from_slice(hasher.finalize().as_bytes());
+    out
 }
 
-impl Digests {
-    pub(super) fn add(&mut self, digest: &[u8; 32]) {
-        self.blocks += 1;
-        self.hasher.update(digest);
-    }
-
-    /// How many there are (u64, little endian), and the checksum.
-    pub(super) fn encode(&self) -> [u8; 40] {
-        let mut out = [0; 40];
-        out[..8].copy_from_slice(&self.blocks.to_le_bytes());
-        out[8..].copy_from_slice(self.hasher.finalize().as_bytes());
-        out
-    }
+/// From which on blocks that were found are those that a commit ends, which are the last; none if they are not all there.
+pub(super) fn ended<T>(found: &[T], digest: impl Fn(&T) -> &[u8; 32], blocks: &[u8; 40]) -> Option<usize> {
+    let count = blocks.first_chunk().map_or(0, |count| u64::from_le_bytes(*count));
+    let from = found.len().checked_sub(usize::try_from(count).ok()?)?;
+    (checksum(found.get(from..)?.iter().map(digest)) == *blocks).then_some(from)
 }
 
 impl Writer {
@@ -119,7 +116,7 @@ impl Writer {
             current: None,
             end,
             unsynced: Unsynced::default(),
-            uncommitted: Digests::default(),
+            uncommitted: Vec::new(),
         };
         let path = path(&writer.dir, end.segment);
         match writer.disk.open(&path, Open::Write) {
@@ -138,7 +135,7 @@ impl Writer {
     /// Syncs none of these again. If the last segment is one of them it is full from now on, for a later start as well.
     pub(super) fn leave_segments(&mut self, left: &HashSet<u32>) {
         self.unsynced.segments.retain(|number, _| !left.contains(number));
-        self.uncommitted = Digests::default();
+        self.uncommitted.retain(|(number, _)| !left.contains(number));
         left.iter().for_each(|segment| self.leave_segment(*segment));
     }
 
@@ -153,20 +150,21 @@ impl Writer {
     /// Appends a block. After an error, the next append begins where this one did.
     pub(super) fn append(&mut self, link: &Link, bytes: &[u8]) -> Result<Place, StoreError> {
         let place = self.append_record(record_header(link, bytes.len() as u32), bytes)?;
-        self.uncommitted.add(link.digest());
+        self.uncommitted.push((place.segment, *link.digest()));
         Ok(place)
     }
 
     /// Ends a commit with the state of the store after it, behind which blocks it stands and their checksum.
     pub(super) fn append_state(&mut self, state: &[u8]) -> Result<(), StoreError> {
-        let body = [&self.uncommitted.encode(), state].concat();
+        let blocks = checksum(self.uncommitted.iter().map(|(_, digest)| digest));
+        let body = [&blocks, state].concat();
         if body.len() > limits::BLOCK_BYTES {
             self.end.state = 0;
             return Ok(());
         }
         let place = self.append_record(header(blake3::hash(&body).as_bytes(), STATE, body.len() as u32), &body)?;
         self.end.state = place.offset.into();
-        self.uncommitted = Digests::default();
+        self.uncommitted.clear();
         Ok(())
     }
 
@@ -346,8 +344,8 @@ pub(super) fn read_header(header: &[u8; RECORD_HEADER]) -> Option<(Option<Link>,
         STATE => None,
         codec => Some(Link::from_parts(Codec::of(u64::from(codec))?, *digest)),
     };
-    // A state has its checksums and a number; and what is all zeros is none.
-    let fits = len as usize <= limits::BLOCK_BYTES && (link.is_some() || len >= 48);
+    // A state has its checksums and two numbers; and what is all zeros is none.
+    let fits = len as usize <= limits::BLOCK_BYTES && (link.is_some() || len >= 52);
     fits.then_some((link, len))
 }
 
@@ -356,7 +354,7 @@ pub(super) fn is_whole(header: &[u8; RECORD_HEADER], body: &[u8]) -> bool {
     header[..32] == *blake3::hash(body).as_bytes()
 }
 
-/// What a commit ends with: its blocks, as [`Digests::encode`] gives them, and the state after it.
+/// What a commit ends with: its blocks, as [`checksum`] gives them, and the state after it.
 pub(super) fn read_state(body: &[u8]) -> Option<(&[u8; 40], State)> {
     let (blocks, state) = body.split_first_chunk()?;
     Some((blocks, State::decode(state)?))

@@ -1,19 +1,20 @@
 //! A new index from what the segments say of themselves, for one that is lost or damaged.
 //!
 //! Each block stands behind a header with its digest, and each commit ends with the state of the store, so that the segments
-//! alone say what there is. What is no whole record is passed over and counted.
+//! alone say what there is. What is no whole record is passed over and counted, also where the disk can not read it.
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashSet};
-use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::backend::Doubt;
-use super::disk::{Disk, File, Open};
+use super::disk::{File, Open};
 use super::index::Index;
-use super::pack::{self, Digests, End, FILE_HEADER, Place, RECORD_HEADER, Reader};
+use super::pack::{self, End, Place, Reader};
+use super::records::Records;
 use super::state::State;
 use super::{Commit, Settings, StoreError, doubt, lock};
 use crate::limits;
@@ -25,8 +26,6 @@ const UNFINISHED: &str = "db.rebuilt";
 const BLOCKS_AT_ONCE: usize = 100_000;
 /// Manifests that one commit brings into the index: some 4 MB.
 const MANIFESTS_AT_ONCE: usize = 1_000;
-/// Bytes read at once where a record is sought.
-const WINDOW: usize = 1 << 20;
 
 /// What was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,18 +54,39 @@ pub fn rebuild(
     let lock = lock(disk, dir)?;
     // What an attempt before left is begun anew.
     disk.open(&unfinished, Open::Anew).map_err(|source| StoreError::io("create", &unfinished, source))?;
-    let index = Index::create(disk, unfinished.clone(), Doubt::of_copy(lock.clone()))?;
-    let mut found = Found::default();
-    found.scan(settings, &dir.join("packs"), &index, height, progress)?;
-    match Index::open(disk, path.clone(), doubt(&lock, dir)?) {
-        Ok(old) => found.take_from(&old, &Reader::new(disk.clone(), dir.join("packs")), height),
-        Err(error) => tracing::warn!(%error, "nothing is taken from the old index"),
-    }
-    found.finish(settings, &dir.join("packs"), &index)?;
+    let built = build(settings, dir, &lock, &unfinished, height, progress);
+    let (rebuilt, index) = built.inspect_err(|_| {
+        // It may be what the disk has no room for.
+        if let Err(left) = disk.remove(&unfinished) {
+            tracing::debug!(%left, "an unfinished index stays behind");
+        }
+    })?;
     disk.rename(&unfinished, &path).map_err(|source| StoreError::io("replace", &path, source))?;
     pack::sync_dir(disk, dir)?;
     index.is_in_place()?;
-    Ok(found.rebuilt)
+    Ok(rebuilt)
+}
+
+/// Makes the new index where it is not in the way.
+fn build(
+    settings: &Settings,
+    dir: &Path,
+    lock: &Arc<File>,
+    unfinished: &Path,
+    height: &dyn Fn(&Link, &[u8]) -> Option<u64>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(Rebuilt, Index), StoreError> {
+    let (disk, packs) = (&settings.disk, dir.join("packs"));
+    let index = Index::create(disk, unfinished.to_path_buf(), Doubt::of_copy(lock.clone()))?;
+    let mut found = Found::default();
+    found.scan(settings, &packs, &index, height, progress)?;
+    found.leave_tried();
+    match Index::open(disk, dir.join("db.redb"), doubt(lock, dir)?) {
+        Ok(old) => found.take_from(&old, &Reader::new(disk.clone(), packs.clone()), height),
+        Err(error) => tracing::warn!(%error, "nothing is taken from the old index"),
+    }
+    found.finish(settings, &packs, &index)?;
+    Ok((found.rebuilt, index))
 }
 
 /// Where the bytes of a manifest are.
@@ -83,6 +103,10 @@ struct Found {
     rebuilt: Rebuilt,
     end: Option<End>,
     manifests: Manifests,
+    /// Those that commits brought, by the number of the commit.
+    brought: BTreeMap<u64, Vec<Link>>,
+    /// Those of commits that were tried, and whose number went to another one.
+    tried: HashSet<Link>,
     /// Those whose content was dropped.
     dropped: HashSet<Link>,
     state: State,
@@ -96,18 +120,6 @@ struct Found {
 struct Tail {
     digests: Vec<[u8; 32]>,
     manifests: Manifests,
-}
-
-impl Tail {
-    /// Whether its last blocks are those that a commit ends.
-    fn ends_with(&self, blocks: &[u8; 40]) -> bool {
-        let count = blocks.first_chunk().map_or(0, |count| u64::from_le_bytes(*count));
-        let from = usize::try_from(count).ok().and_then(|count| self.digests.len().checked_sub(count));
-        let Some(last) = from.and_then(|from| self.digests.get(from..)) else { return false };
-        let mut digests = Digests::default();
-        last.iter().for_each(|digest| digests.add(digest));
-        digests.encode() == *blocks
-    }
 }
 
 impl Found {
@@ -134,7 +146,8 @@ impl Found {
                 Err(StoreError::Damaged { what }) => {
                     tracing::warn!(what, "its records are taken nonetheless");
                     let mended = file.write(0, &pack::file_header()).and_then(|()| file.sync_data());
-                    mended.map_err(|source| StoreError::io("mend", &path, source))?;
+                    // If it can not be, each block of it will be reported.
+                    mended.unwrap_or_else(|error| tracing::error!(%error, segment, "it can not be mended"));
                 }
                 // One of a newer version has other records.
                 other => other?,
@@ -171,18 +184,28 @@ impl Found {
         if let Some((manifests, state)) = self.broken.take() {
             self.accept(manifests, state);
         }
-        if tail.ends_with(blocks) {
+        if pack::ended(&tail.digests, |digest| digest, blocks).is_some() {
             self.accept(tail.manifests, state);
         } else {
             self.broken = Some((tail.manifests, state));
         }
     }
 
-    fn accept(&mut self, mut manifests: Manifests, state: State) {
+    fn accept(&mut self, mut manifests: Manifests, mut state: State) {
         self.manifests.append(&mut manifests);
+        let brought = std::mem::take(&mut state.manifests);
+        self.tried.extend(self.brought.insert(state.commits, brought).into_iter().flatten());
         if state.commits >= self.state.commits {
             self.state = state;
         }
+    }
+
+    /// Takes out the manifests of commits that were never done. Those that no commit names stay: theirs is damaged, or they were
+    /// moved, and its segment is gone.
+    fn leave_tried(&mut self) {
+        let brought: HashSet<_> = self.brought.values().flatten().collect();
+        let tried = |link: &Link| self.tried.contains(link) && !brought.contains(link);
+        self.manifests.retain(|(_, link), _| !tried(link));
     }
 
     fn commit(&self, index: &Index, blocks: &[(Link, Place)], commit: Commit) -> Result<(), StoreError> {
@@ -197,7 +220,7 @@ impl Found {
             && old.commits() > self.state.commits
             && !is_vouched_for
         {
-            self.state = State { commits: old.commits(), meta };
+            self.state = State { commits: old.commits(), manifests: Vec::new(), meta };
         }
         self.dropped = old.dropped().unwrap_or_default();
         let mut numbers = 0..;
@@ -237,122 +260,5 @@ impl Found {
         self.commit(index, &[], Commit { manifests, meta: Vec::new() })?;
         index.note_dropped(&Vec::from_iter(std::mem::take(&mut self.dropped)))?;
         index.restore(self.state.commits, &self.state.meta)
-    }
-}
-
-/// Whether a later commit than the one of this number stands behind an end, whole. O(bytes there).
-pub(super) fn has_later(disk: &Disk, packs: &Path, end: End, commits: u64) -> Result<bool, StoreError> {
-    let mut segments = pack::lens(disk, packs)?;
-    segments.retain(|(number, _)| *number >= end.segment);
-    for (number, _) in segments {
-        let path = pack::path(packs, number);
-        let Ok(file) = disk.open(&path, Open::Read) else { continue };
-        let mut records = Records::new(&file).map_err(|source| StoreError::io("read", &path, source))?;
-        if number == end.segment {
-            records.at = end.offset.min(records.len);
-        }
-        while let Some(record) = records.next().map_err(|source| StoreError::io("read", &path, source))? {
-            let ended = if record.link.is_none() { pack::read_state(&record.body) } else { None };
-            if ended.is_some_and(|(_, state)| state.commits > commits) {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
-}
-
-/// A whole record.
-struct Record {
-    offset: u64,
-    /// What it is called; none if it is the store's own.
-    link: Option<Link>,
-    body: Vec<u8>,
-}
-
-/// The whole records of a segment, one after the other.
-struct Records<'a> {
-    file: &'a File,
-    len: u64,
-    /// Up to where it was read.
-    at: u64,
-    lost: u64,
-}
-
-impl<'a> Records<'a> {
-    fn new(file: &'a File) -> io::Result<Self> {
-        let len = file.len()?;
-        Ok(Self { file, len, at: FILE_HEADER.min(len), lost: 0 })
-    }
-
-    fn next(&mut self) -> io::Result<Option<Record>> {
-        let begin = self.at;
-        let record = match self.record(begin)? {
-            Some(record) => Some(record),
-            None => self.seek(begin)?,
-        };
-        let found = record.as_ref().map_or(self.len, |record| record.offset);
-        self.lost += found - begin;
-        self.at = record.as_ref().map_or(self.len, |record| found + (RECORD_HEADER + record.body.len()) as u64);
-        Ok(record)
-    }
-
-    /// The record that begins there, if one does.
-    fn record(&self, offset: u64) -> io::Result<Option<Record>> {
-        let mut header = [0; RECORD_HEADER];
-        if !self.has(offset, RECORD_HEADER) {
-            return Ok(None);
-        }
-        self.file.read(offset, &mut header)?;
-        self.record_of(offset, &header)
-    }
-
-    fn record_of(&self, offset: u64, header: &[u8; RECORD_HEADER]) -> io::Result<Option<Record>> {
-        let Some((link, len)) = pack::read_header(header) else { return Ok(None) };
-        let from = offset + RECORD_HEADER as u64;
-        if !self.has(from, len as usize) {
-            return Ok(None);
-        }
-        let mut body = vec![0; len as usize];
-        self.file.read(from, &mut body)?;
-        Ok(pack::is_whole(header, &body).then_some(Record { offset, link, body }))
-    }
-
-    /// The next record behind what is none.
-    fn seek(&self, begin: u64) -> io::Result<Option<Record>> {
-        // Where only the body is damaged, the header says where the next one is.
-        if let Some(next) = self.behind(begin)?
-            && let Some(record) = self.record(next)?
-        {
-            return Ok(Some(record));
-        }
-        let mut at = begin + 1;
-        let mut window = vec![0; WINDOW];
-        while self.has(at, RECORD_HEADER) {
-            let len = WINDOW.min((self.len - at) as usize);
-            self.file.read(at, &mut window[..len])?;
-            for (header, offset) in window[..len].windows(RECORD_HEADER).zip(at..) {
-                let header = header.first_chunk().filter(|header| pack::read_header(header).is_some());
-                if let Some(header) = header
-                    && let Some(record) = self.record_of(offset, header)?
-                {
-                    return Ok(Some(record));
-                }
-            }
-            at += (len - RECORD_HEADER + 1) as u64;
-        }
-        Ok(None)
-    }
-
-    fn behind(&self, offset: u64) -> io::Result<Option<u64>> {
-        let mut header = [0; RECORD_HEADER];
-        if !self.has(offset, RECORD_HEADER) {
-            return Ok(None);
-        }
-        self.file.read(offset, &mut header)?;
-        Ok(pack::read_header(&header).map(|(_, len)| offset + RECORD_HEADER as u64 + u64::from(len)))
-    }
-
-    const fn has(&self, offset: u64, len: usize) -> bool {
-        offset.saturating_add(len as u64) <= self.len
     }
 }

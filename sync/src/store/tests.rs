@@ -540,27 +540,97 @@ fn a_damaged_block_stays_where_it_is_and_its_segment_with_it() {
     assert_eq!(here(&store, 1..2), 1);
 }
 
-#[test]
-fn an_index_of_an_earlier_commit_costs_nothing_that_a_later_one_left() {
-    let (dir, store) = new();
+fn manifest(seed: u32) -> (Link, Vec<u8>) {
+    block(10_000 + seed, 300)
+}
+
+/// Ten blocks, a manifest, and a value.
+fn commit(store: &Store, number: u32) {
+    put(store, number * 10..number * 10 + 10);
+    let meta = vec![("x", Some(vec![number as u8]))];
+    store.commit(Commit { manifests: vec![manifest(number)], meta }).unwrap();
+}
+
+/// A store whose index is of the first of these commits, while the segments have them all; and how long its segment was then.
+fn with_an_index_of_the_first(commits: std::ops::RangeInclusive<u32>) -> (tempfile::TempDir, u64) {
+    let (dir, mut store) = new();
     let (path, earlier) = (dir.path().join("b/db.redb"), dir.path().join("earlier"));
-    let commit =
-        |store: &Store, value| store.commit(Commit { meta: vec![("x", Some(vec![value]))], ..Commit::default() });
-    put(&store, 0..10);
-    commit(&store, 1).unwrap();
-    drop(store);
-    std::fs::copy(&path, &earlier).unwrap();
-    let store = Store::open(&dir.path().join("b")).unwrap();
-    put(&store, 10..20);
-    commit(&store, 2).unwrap();
+    let mut len = 0;
+    for number in commits.clone() {
+        commit(&store, number);
+        if number == *commits.start() {
+            drop(store);
+            std::fs::copy(&path, &earlier).unwrap();
+            len = dir.path().join("b/packs/00000001.pack").metadata().unwrap().len();
+            store = Store::open(&dir.path().join("b")).unwrap();
+        }
+    }
     drop(store);
     std::fs::copy(&earlier, &path).unwrap();
+    (dir, len)
+}
+
+fn all_manifests(store: &Store) -> Vec<(Link, Vec<u8>)> {
+    store.manifests().collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn commits_that_the_index_lost_are_done_again_in_their_order() {
+    let (dir, _) = with_an_index_of_the_first(0..=3);
+    let mut store = Store::open(&dir.path().join("b")).unwrap();
+    for _ in 0..2 {
+        assert_eq!((store.meta("x").unwrap(), here(&store, 0..40)), (Some(vec![3]), 40));
+        assert_eq!(all_manifests(&store), (0..=3).map(manifest).collect::<Vec<_>>());
+        assert_eq!(store.stats().unwrap().blocks, 44);
+        store = reopened(&dir, store);
+    }
+    commit(&store, 4);
+    let store = reopened(&dir, store);
+    assert_eq!((store.meta("x").unwrap(), here(&store, 0..50)), (Some(vec![4]), 50));
+}
+
+#[test]
+fn a_commit_behind_a_damaged_one_is_neither_done_nor_cut_off() {
+    let (dir, len) = with_an_index_of_the_first(0..=2);
+    let path = dir.path().join("b/packs/00000001.pack");
+    let whole = path.metadata().unwrap().len();
+    flip(&path, len + 37 + 5);
     let store = Store::open(&dir.path().join("b")).unwrap();
-    assert_eq!((store.meta("x").unwrap(), here(&store, 0..20)), (Some(vec![1]), 10));
+    assert_eq!((store.meta("x").unwrap(), here(&store, 0..30)), (Some(vec![0]), 10));
+    assert_eq!(path.metadata().unwrap().len(), whole, "nothing is cut off");
     drop(store);
     rebuild(&Settings::default(), &dir.path().join("b"), &|_, _| None, &mut |_, _| {}).unwrap();
     let store = Store::open(&dir.path().join("b")).unwrap();
-    assert_eq!((store.meta("x").unwrap(), here(&store, 0..20)), (Some(vec![2]), 20));
+    assert_eq!((store.meta("x").unwrap(), here(&store, 0..30)), (Some(vec![2]), 29));
+}
+
+#[test]
+fn what_stands_whole_before_a_damaged_commit_is_done() {
+    let (dir, _) = with_an_index_of_the_first(0..=2);
+    let path = dir.path().join("b/packs/00000001.pack");
+    let whole = path.metadata().unwrap().len();
+    // The last record, which is the state after the last commit.
+    flip(&path, whole - 3);
+    let store = Store::open(&dir.path().join("b")).unwrap();
+    assert_eq!((store.meta("x").unwrap(), here(&store, 0..30)), (Some(vec![1]), 20));
+    commit(&store, 3);
+    let store = reopened(&dir, store);
+    assert_eq!((store.meta("x").unwrap(), here(&store, 0..40)), (Some(vec![3]), 30));
+}
+
+#[test]
+fn a_value_that_a_lost_commit_removed_is_gone() {
+    let (dir, store) = new();
+    let (path, earlier) = (dir.path().join("b/db.redb"), dir.path().join("earlier"));
+    commit(&store, 0);
+    drop(store);
+    std::fs::copy(&path, &earlier).unwrap();
+    let store = Store::open(&dir.path().join("b")).unwrap();
+    store.commit(Commit { meta: vec![("x", None), ("y", Some(vec![7]))], ..Commit::default() }).unwrap();
+    drop(store);
+    std::fs::copy(&earlier, &path).unwrap();
+    let store = Store::open(&dir.path().join("b")).unwrap();
+    assert_eq!((store.meta("x").unwrap(), store.meta("y").unwrap()), (None, Some(vec![7])));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The store on a disk whose power goes, against a plain model of what was reported as done.
 //!
 //! Short histories are cut at every operation on the disk; each time, a start on what is left has to find all that was
-//! reported, nothing that is named may be missing, and work has to go on. Long ones are cut, and given errors and a full
+//! reported, a commit that was under way is there whole or not at all, nothing that is named may be missing, and work has to
+//! go on. The same if the index has lost what was last written to it. Long ones are cut, and given errors and a full
 //! disk, at any operation, and go on from what is left.
 //!
 //! `JAXFS_CRASH_CASES` says how many histories of each sort. A failure prints the line that replays it.
@@ -15,7 +16,7 @@ use std::time::UNIX_EPOCH;
 
 use super::disk::simulated::Random;
 use plain::Appended;
-use world::{World, after_a_cut};
+use world::{World, after_a_cut, after_a_lost_transaction};
 
 /// Histories of each sort, unless the environment says otherwise.
 const CASES: u64 = 40;
@@ -56,6 +57,7 @@ fn what_was_reported_is_there_wherever_the_power_goes() {
         let mut cuts = 0;
         for _ in 0..SHORT {
             let (mut states, before) = (world.states.clone(), world.journal.clone());
+            let disk = world.disk.fork();
             world.disk.record(true);
             world.step(&mut random);
             world.disk.record(false);
@@ -66,6 +68,7 @@ fn what_was_reported_is_there_wherever_the_power_goes() {
             let new = world.journal.iter().skip_while(|appended| before.iter().any(|old| old.frame == appended.frame));
             let unsure = new.map(|appended| Appended { sure: false, ..appended.clone() });
             let journal: Vec<_> = before.iter().cloned().chain(unsure).collect();
+            after_a_lost_transaction(&disk, &world.disk, &world.states, &world.journal);
             for (number, disk) in world.disk.recorded() {
                 for again in 0..2 {
                     after_a_cut(&disk.fork(), &states, &journal, seed ^ (number << 8 | again));

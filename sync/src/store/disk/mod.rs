@@ -100,6 +100,25 @@ impl Disk {
     }
 }
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+impl Disk {
+    /// The bytes of a file.
+    pub(super) fn contents(&self, path: &Path) -> Vec<u8> {
+        let file = self.open(path, Open::Read).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read(0, &mut bytes).unwrap();
+        bytes
+    }
+
+    /// Gives a file other bytes, durably.
+    pub(super) fn replace(&self, path: &Path, bytes: &[u8]) {
+        let file = self.open(path, Open::Anew).unwrap();
+        file.write(0, bytes).unwrap();
+        file.sync_data().unwrap();
+    }
+}
+
 impl File {
     pub(super) fn len(&self) -> io::Result<u64> {
         match self {

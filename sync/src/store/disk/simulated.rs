@@ -8,7 +8,7 @@
 //! A failed sync of a file is what Linux makes of it: some of the changes are on the disk, the others never will be,
 //! whatever a later sync says, and whether they can still be read is a matter of luck.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path};
 use std::sync::Arc;
@@ -26,6 +26,9 @@ mod synced;
 
 /// The root directory.
 const ROOT: u64 = 0;
+
+/// What the disk reads, or fails to.
+const SECTOR: u64 = content::PAGE as u64;
 
 /// What to do at an operation instead of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +65,14 @@ struct State {
 
 #[derive(Clone, Debug)]
 enum Inode {
-    File { bytes: Synced<Content>, named: bool, handles: usize, locked_by: Option<u64> },
+    File {
+        bytes: Synced<Content>,
+        named: bool,
+        handles: usize,
+        locked_by: Option<u64>,
+        /// Sectors that can not be read, until they are written.
+        bad: BTreeSet<u64>,
+    },
     Directory(Synced<Names>),
 }
 
@@ -170,6 +180,15 @@ impl Simulation {
         }
     }
 
+    /// Has the disk not read a sector of a file any more, until it is written.
+    pub fn spoil(&self, path: &Path, offset: u64) {
+        let mut state = self.0.lock();
+        let inode = state.find(path).ok();
+        if let Some(Inode::File { bad, .. }) = inode.and_then(|inode| state.inodes.get_mut(&inode)) {
+            bad.insert(offset / SECTOR);
+        }
+    }
+
     pub(super) fn open(&self, path: &Path, how: Open) -> io::Result<Handle> {
         let mut state = self.0.lock();
         state.alive()?;
@@ -180,7 +199,13 @@ impl Simulation {
             }
             Ok(inode) => inode,
             Err(error) if error.kind() == io::ErrorKind::NotFound && matches!(how, Open::Create | Open::Anew) => state
-                .make(path, || Inode::File { bytes: Synced::default(), named: true, handles: 0, locked_by: None })?,
+                .make(path, || Inode::File {
+                    bytes: Synced::default(),
+                    named: true,
+                    handles: 0,
+                    locked_by: None,
+                    bad: BTreeSet::new(),
+                })?,
             Err(error) => return Err(error),
         };
         let Some(Inode::File { handles, .. }) = state.inodes.get_mut(&inode) else {
@@ -255,7 +280,16 @@ impl Handle {
     }
 
     pub(super) fn read(&self, offset: u64, to: &mut [u8]) -> io::Result<()> {
-        self.with(|bytes| bytes.seen().read(offset, to))
+        let end = offset + to.len() as u64;
+        let state = self.disk.0.lock();
+        state.alive_since(self.boot)?;
+        match state.inodes.get(&self.inode) {
+            Some(Inode::File { bad, .. }) if bad.range(offset / SECTOR..end.div_ceil(SECTOR)).next().is_some() => {
+                Err(eio())
+            }
+            Some(Inode::File { bytes, .. }) => bytes.seen().read(offset, to),
+            _ => Err(eio()),
+        }
     }
 
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -391,7 +425,10 @@ impl State {
     fn change(&mut self, inode: u64, change: FileChange) -> io::Result<()> {
         let mut fault = self.begin();
         let (number, used) = (self.operations, self.used_pages());
-        let Some(Inode::File { bytes, .. }) = self.inodes.get_mut(&inode) else { return Err(eio()) };
+        let Some(Inode::File { bytes, bad, .. }) = self.inodes.get_mut(&inode) else { return Err(eio()) };
+        if let FileChange::Write { offset, bytes } = &change {
+            bad.retain(|sector| !(offset / SECTOR..(offset + bytes.len() as u64).div_ceil(SECTOR)).contains(sector));
+        }
         if let (None, Some(pages), FileChange::Write { offset, bytes: new }) = (fault, self.pages, &change) {
             let more = bytes.seen().pages_for(*offset, new.len());
             fault = (more > 0 && used + more > pages).then_some(Fault::Full);

@@ -7,6 +7,7 @@ use crate::link::Codec;
 use crate::store::Store;
 use crate::store::disk::Disk;
 use crate::store::disk::simulated::{Fault, Simulation};
+use crate::store::pack::FILE_HEADER;
 
 const MANIFEST: &[u8] = b"a manifest of height ";
 
@@ -23,7 +24,13 @@ fn manifest(height: u64) -> (Link, Vec<u8>) {
 
 fn height(_: &Link, bytes: &[u8]) -> Option<u64> {
     let height = bytes.strip_prefix(MANIFEST)?;
-    height.try_into().ok().map(u64::from_le_bytes)
+    height.first_chunk().copied().map(u64::from_le_bytes)
+}
+
+/// Another one of that height.
+fn sibling(height: u64) -> (Link, Vec<u8>) {
+    let bytes = [MANIFEST, &height.to_le_bytes(), b"too"].concat();
+    (Link::of(Codec::DagCbor, &bytes), bytes)
 }
 
 /// Blocks that commit `number` brings.
@@ -141,6 +148,133 @@ fn a_file_of_the_store_that_begins_wrongly_still_gives_its_blocks() {
     segment.write_all_at(b"no magic", 0).unwrap();
     let (found, store) = rebuilt(dir.path(), &settings);
     assert_eq!((found.blocks, missing(&store, 1)), (45, 0));
+}
+
+#[test]
+fn what_the_disk_can_not_read_costs_no_more_than_what_stands_there() {
+    let (whole, dir) = (Simulation::new(1), Path::new("/b"));
+    let settings = Settings { disk: Disk::Simulated(whole.clone()), ..Settings::default() };
+    let store = Store::create_with(&settings, dir).unwrap();
+    (1..9).for_each(|number| commit(&store, number).unwrap());
+    // The first is mended, and behind these stands the last commit.
+    let sectors = settings.disk.contents(&path(dir, 1)).len() as u64 / 4_096;
+    commit(&store, 9).unwrap();
+    drop(store);
+    for sector in 1..sectors {
+        let disk = whole.fork();
+        disk.spoil(&path(dir, 1), sector * 4_096);
+        let settings = Settings { disk: Disk::Simulated(disk), ..Settings::default() };
+        settings.disk.remove(&dir.join("db.redb")).unwrap();
+        let found = rebuild(&settings, dir, &height, &mut |_, _| {}).unwrap();
+        assert!(found.lost_bytes >= 4_096 && found.lost_bytes < 4_096 + 2 * 1_300, "{sector}: {found:?}");
+        let store = Store::open_with(&settings, dir).unwrap();
+        let lost: usize = (1..10).map(|number| missing(&store, number)).sum();
+        assert_eq!(lost as u64 + found.blocks + 9 - found.manifests, 45, "{sector}");
+        assert!((1..12).contains(&lost) && number(&store) == 9, "{sector}: {lost} are lost");
+    }
+}
+
+#[test]
+fn a_rebuild_that_finds_no_room_leaves_none_of_it_behind_and_the_old_index_as_it_was() {
+    let (disk, dir) = (Simulation::new(1), Path::new("/b"));
+    let settings = small(Disk::Simulated(disk.clone()));
+    let store = Store::create_with(&settings, dir).unwrap();
+    (1..10).for_each(|number| commit(&store, number).unwrap());
+    drop(store);
+    let index = settings.disk.contents(&dir.join("db.redb"));
+    let used = disk.used();
+    let mut refused = 0;
+    for room in 0..200 {
+        disk.set_capacity(Some(used + room * 4_096));
+        match rebuild(&settings, dir, &height, &mut |_, _| {}) {
+            Ok(_) => break,
+            Err(error) => assert!(matches!(error, StoreError::Full(_)), "{error}"),
+        }
+        refused += 1;
+        let left: Vec<_> = settings.disk.list(dir).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert!(!left.iter().any(|name| name == UNFINISHED), "{left:?}");
+        assert!(settings.disk.contents(&dir.join("db.redb")) == index);
+    }
+    assert!((1..200).contains(&refused), "{refused}");
+    let store = Store::open_with(&settings, dir).unwrap();
+    assert_eq!((number(&store), (1..10).map(|number| missing(&store, number)).sum::<usize>()), (9, 0));
+}
+
+/// The disk fails once a commit's blocks and its state are safe, until another commit is made in its place. Gives what the index
+/// was before both, too.
+fn with_a_failed_commit(again: &[(Link, Vec<u8>)]) -> (Settings, Vec<u8>) {
+    let disk = Simulation::new(1);
+    let settings = Settings { disk: Disk::Simulated(disk.clone()), ..Settings::default() };
+    let store = Store::create_with(&settings, Path::new("/b")).unwrap();
+    settings.disk.sync_dir(Path::new("/")).unwrap();
+    commit(&store, 1).unwrap();
+    let index = settings.disk.contents(Path::new("/b/db.redb"));
+    // Four blocks and a manifest, the state, and the sync of the segment.
+    let from = disk.operations() + 7;
+    (from..from + 100).for_each(|operation| disk.fail(operation, Fault::Error));
+    commit(&store, 2).unwrap_err();
+    disk.heal();
+    assert_eq!(heights(&store), [1]);
+    let meta = vec![("number", Some(3_u64.to_le_bytes().to_vec()))];
+    store.commit(Commit { manifests: again.to_vec(), meta }).unwrap();
+    (settings, index)
+}
+
+fn links(store: &Store) -> Vec<Link> {
+    store.manifests().map(|row| row.unwrap().0).collect()
+}
+
+#[test]
+fn a_manifest_of_a_commit_that_failed_is_not_taken() {
+    for again in [vec![sibling(2)], vec![manifest(2), sibling(3)], vec![]] {
+        let (settings, _) = with_a_failed_commit(&again);
+        let named: Vec<_> = [manifest(1)].iter().chain(&again).map(|(link, _)| *link).collect();
+        settings.disk.remove(Path::new("/b/db.redb")).unwrap();
+        rebuild(&settings, Path::new("/b"), &height, &mut |_, _| {}).unwrap();
+        let store = Store::open_with(&settings, Path::new("/b")).unwrap();
+        assert_eq!((links(&store), number(&store)), (named, 3));
+    }
+}
+
+#[test]
+fn a_commit_that_failed_is_not_done_when_the_one_in_its_place_is() {
+    for again in [vec![sibling(2)], vec![manifest(2), sibling(3)], vec![]] {
+        let (settings, before) = with_a_failed_commit(&again);
+        settings.disk.replace(Path::new("/b/db.redb"), &before);
+        let named: Vec<_> = [manifest(1)].iter().chain(&again).map(|(link, _)| *link).collect();
+        let store = Store::open_with(&settings, Path::new("/b")).unwrap();
+        assert_eq!((links(&store), number(&store)), (named, 3));
+    }
+}
+
+#[test]
+fn a_commit_that_failed_and_is_there_nonetheless_keeps_its_number() {
+    let (dir, index) = (Path::new("/b"), Path::new("/b/db.redb"));
+    let mut there = 0;
+    for (at, seed) in (7..25).flat_map(|at| (0..12).map(move |seed| (at, seed))) {
+        let disk = Simulation::new(seed);
+        let settings = Settings { disk: Disk::Simulated(disk.clone()), ..Settings::default() };
+        let store = Store::create_with(&settings, dir).unwrap();
+        commit(&store, 1).unwrap();
+        let before = settings.disk.contents(index);
+        disk.fail(disk.operations() + at, Fault::Error);
+        let failed = commit(&store, 2).is_err();
+        disk.heal();
+        if !failed || heights(&store) != [1, 2] {
+            continue;
+        }
+        there += 1;
+        commit(&store, 3).unwrap();
+        drop(store);
+        settings.disk.replace(index, &before);
+        let store = Store::open_with(&settings, dir).unwrap();
+        assert_eq!((heights(&store), number(&store)), (vec![1, 2, 3], 3), "at {at}, seed {seed}");
+        drop(store);
+        settings.disk.remove(index).unwrap();
+        rebuild(&settings, dir, &height, &mut |_, _| {}).unwrap();
+        assert_eq!(heights(&Store::open_with(&settings, dir).unwrap()), [1, 2, 3], "at {at}, seed {seed}");
+    }
+    assert!(there > 0, "it never happened");
 }
 
 #[test]
