@@ -161,16 +161,17 @@ impl Schedule {
             self.events.push((dice.below(self.length / 2), Event::Mischief(*at)));
         }
         if self.faults.removal && others.len() > 1 {
-            self.events.push((dice.between(self.length / 4, self.length), Event::Remove(others[0])));
+            let at = dice.between(self.length / 4, self.length);
+            self.events.push((at, Event::Remove(others[0], dice.chance(0.25))));
         }
     }
 
     fn plan_crashes(&mut self, dice: &mut Dice) {
         let nodes = self.setup.nodes as u64;
         for number in 0..self.faults.crashes {
-            // The owner always comes back.
+            // Perhaps the owner too, and with him the keys to what nobody else may do.
             let gone = number < self.faults.gone && nodes > 3;
-            let who = if gone { dice.between(1, nodes - 1) } else { dice.below(nodes) };
+            let who = dice.below(nodes);
             let back = (!gone).then(|| dice.between(SECOND / 10, 30 * SECOND));
             let outputs = dice.below(12) as u32;
             self.events.push((dice.below(self.length), Event::Crash(who as NodeId, outputs, back)));

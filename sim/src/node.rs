@@ -75,8 +75,8 @@ pub struct Node {
     pub failing: BTreeSet<NodeId>,
     /// Versions whose content it is looking for, and how often it did not find it.
     pub seeking: BTreeMap<Link, u32>,
-    /// After how many outputs it crashes.
-    pub fuse: Option<u32>,
+    /// After how many outputs it crashes, and when it comes back then.
+    pub fuse: Option<(u32, Option<Micros>)>,
     /// What it published and stored.
     pub acknowledged: Vec<Link>,
     /// What it made and does not serve.

@@ -31,11 +31,11 @@ impl Sim {
             if node.life != life {
                 return false;
             }
-            if let Some(left) = &mut node.fuse {
+            if let Some((left, back)) = &mut node.fuse {
                 if *left == 0 {
-                    let back = self.dice.between(SECOND, 20 * SECOND);
+                    let back = *back;
                     self.meter.saw("crash between outputs");
-                    self.crash(at, Some(back));
+                    self.crash(at, back);
                     return false;
                 }
                 *left -= 1;
@@ -183,14 +183,24 @@ impl Sim {
     }
 
     /// The owner takes a node out of the member list, in a new epoch.
-    pub(crate) fn remove_member(&mut self, gone: NodeId) {
-        let Some(parent) = self.shown(0) else { return self.queue.after(2 * SECOND, Event::Remove(gone)) };
+    pub(crate) fn remove_member(&mut self, gone: NodeId, vanishes: bool) {
+        let Some(parent) = self.shown(0) else {
+            if !self.node(0).gone {
+                self.queue.after(2 * SECOND, Event::Remove(gone, vanishes));
+            }
+            return;
+        };
         let Some(list) = self.cast.list_without(&parent, gone) else { return };
         self.say(0, || format!("removes {gone}"));
         self.meter.saw("member removed");
         self.set_kind(gone, Kind::Revoked);
         self.queue.after(SECOND, Event::Mischief(gone));
-        self.publish_list(&parent, &list);
+        let made = self.publish_list(&parent, &list);
+        if let Some(link) = made.filter(|_| vanishes) {
+            self.holders.remove(&link);
+            // What is on its way arrives.
+            self.queue.after(SECOND, Event::CrashNow(0, self.node(0).life, None));
+        }
     }
 
     /// The owner lets a reader write, in the same epoch.
@@ -202,12 +212,11 @@ impl Sim {
         self.publish_list(&parent, &list);
     }
 
-    fn publish_list(&mut self, parent: &VerifiedManifest, list: &Arc<MemberList>) {
+    fn publish_list(&mut self, parent: &VerifiedManifest, list: &Arc<MemberList>) -> Option<Link> {
         let clock = self.node(0).clock(self.now());
-        if let Ok(manifest) = self.cast.child(parent, 0, clock, Some(list)) {
-            self.take_list(0, list);
-            self.publish_this(0, manifest);
-        }
+        let manifest = self.cast.child(parent, 0, clock, Some(list)).ok()?;
+        self.take_list(0, list);
+        self.publish_this(0, manifest)
     }
 
     /// What a running node shows.

@@ -106,12 +106,17 @@ fn end_the_fork(sim: &mut Sim) -> Result<(), Failure> {
     let Some(writer) = check::writer(sim) else { return Ok(()) };
     let chain = &sim.node(writer).chain;
     let Some(shown) = chain.shown().and_then(|shown| chain.record(&shown)) else { return Ok(()) };
-    if shown.epoch < chain.epoch() {
-        // What would win is withheld, and only the owner can change that.
-        return Ok(());
-    }
     let behind = chain.height().0.saturating_sub(shown.height.0);
     let enough = behind + 2 * (chain.finality_depth() + LATE);
+    if shown.epoch < chain.epoch() {
+        // What would win is withheld, and only the owner can change that. The others go on, and agree on what.
+        sim.meter.saw("epoch that nobody can show");
+        for _ in 0..3 {
+            sim.publish(writer);
+            sim.run_for(2 * SECOND)?;
+        }
+        return come_to_rest(sim);
+    }
     for _ in 0..enough {
         sim.publish(writer);
         sim.run_for(2 * SECOND)?;

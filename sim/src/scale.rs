@@ -184,7 +184,7 @@ impl Measured {
 
 /// The head of a table of measurements, as Markdown.
 pub const TABLE: &str = "\
-| nodes | manifests | rate | parts | loss | hops p50/p99/max | messages per node, max | KB per node, max | delivery p50/p99/max | agreed after | orphaned | virtual | wall | peak RSS |
+| nodes | manifests | rate | parts | loss | hops p50/p99/max | messages per node, max | KB per node, max | delivery p50/p99/max | agreed after | orphaned | virtual | wall | peak RSS so far |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 ";
 

@@ -90,8 +90,8 @@ pub enum Event {
     Publish(NodeId),
     /// A node that is not honest does what it does.
     Mischief(NodeId),
-    /// The owner takes away a node's rights.
-    Remove(NodeId),
+    /// The owner takes away a node's rights; and perhaps vanishes then, before anybody has the content of that version.
+    Remove(NodeId, bool),
     /// The owner lets a node write that did not.
     Promote(NodeId),
     /// A node pins something that it knows.
@@ -260,7 +260,7 @@ impl Sim {
                 self.publish(at);
             }
             Event::Mischief(at) => self.mischief(at),
-            Event::Remove(gone) => self.remove_member(gone),
+            Event::Remove(gone, vanishes) => self.remove_member(gone, vanishes),
             Event::Promote(at) => self.promote_member(at),
             Event::Pin(at) => self.pin(at),
             Event::SetClock(at, skew) => {
@@ -490,7 +490,7 @@ impl Sim {
         if !node.up {
             return;
         }
-        node.fuse = Some(outputs);
+        node.fuse = Some((outputs, back));
         let life = node.life;
         let within = self.dice.between(100 * MS, 3 * SECOND);
         self.queue.after(within, Event::CrashNow(at, life, back));

@@ -32,6 +32,7 @@ fn the_schedules_meet_everything_that_can_happen() {
         "deep reorganisation",
         "deferred",
         "dropped",
+        "epoch that nobody can show",
         "fork resolved",
         "head changed sides",
         "member promoted",
