@@ -84,7 +84,6 @@ impl NewBucket<'_> {
             timestamp: now(),
         };
         let genesis = genesis.sign(self.device)?;
-        store.put(&genesis.link(), genesis.bytes())?;
         store.commit(Commit { manifests: vec![(genesis.link(), genesis.bytes().to_vec())], meta: Vec::new() })?;
         Ok(owner.create(&dir.join("owner.key"), self.passphrase)?)
     }

@@ -57,8 +57,6 @@ impl Transaction<'_> {
         self.bucket.may_publish()?;
         self.settle_attempt()?;
         let Some(manifest) = self.manifest()? else { return self.forget_checkpoint() };
-        // As a block too, so that the segments alone say what versions there are.
-        self.bucket.vault.store().put(&manifest.link(), manifest.bytes())?;
         self.bucket.state.lock().attempted = Some(manifest.clone());
         self.commit(Some(&manifest), None)?;
         self.admit(manifest)
@@ -83,12 +81,16 @@ impl Transaction<'_> {
         if self.bucket.head() == self.base { Ok(()) } else { Err(BucketError::Superseded) }
     }
 
-    /// A manifest whose commit failed may be stored nonetheless: then it is the head, and the next one follows it.
+    /// A manifest whose commit failed may be stored nonetheless: then it is the head, and the next one follows it, once
+    /// it is there for sure.
     fn settle_attempt(&self) -> Result<(), BucketError> {
         let attempted = self.bucket.state.lock().attempted.clone();
+        let store = self.bucket.vault.store();
         if let Some(manifest) = attempted
-            && self.bucket.vault.store().manifest(&manifest.link())?.is_some()
+            && store.manifest(&manifest.link())?.is_some()
         {
+            let manifests = vec![(manifest.link(), manifest.bytes().to_vec())];
+            store.commit(Commit { manifests, meta: Vec::new() })?;
             self.admit(manifest)?;
         }
         Ok(())
