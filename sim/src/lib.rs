@@ -14,6 +14,7 @@ pub mod check;
 pub mod dice;
 pub mod disk;
 pub mod faults;
+mod gossip;
 pub mod links;
 pub mod meter;
 pub mod node;
