@@ -198,7 +198,8 @@ impl Sim {
         let made = self.publish_list(&parent, &list);
         if let Some(link) = made.filter(|_| vanishes) {
             self.holders.remove(&link);
-            // What is on its way arrives.
+            // What is on its way arrives; but not even a crash before that brings the owner back.
+            self.node_mut(0).gone = true;
             self.queue.after(SECOND, Event::CrashNow(0, self.node(0).life, None));
         }
     }

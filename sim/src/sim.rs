@@ -380,7 +380,7 @@ impl Sim {
         self.note(4, at, back.unwrap_or(0), 0);
         self.meter.saw(if back.is_some() { "crash" } else { "node gone" });
         self.node_mut(at).crash();
-        self.node_mut(at).gone = back.is_none();
+        self.node_mut(at).gone |= back.is_none();
         for peer in 0..self.nodes.len() as NodeId {
             if self.node(peer).neighbours.contains(&at) || self.node(peer).connected.contains(&at) {
                 self.will_notice(peer, at);
