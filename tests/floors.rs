@@ -71,7 +71,7 @@ fn sources(folders: &[&str]) -> Vec<Source> {
 }
 
 fn all_sources() -> Vec<Source> {
-    sources(&["src", "mount", "sync", "tests", "bench", "fuzz"])
+    sources(&["src", "mount", "sync", "sim", "tests", "bench", "fuzz"])
 }
 
 /// Names that follow `crate::`, in `crate::a::b` and in `crate::{a::b, c}` alike, each with its line.
@@ -190,10 +190,26 @@ fn sync_knows_nothing_of_mounts_nor_of_the_program() {
 }
 
 #[test]
+fn the_simulation_is_nobodys_dependency_and_has_no_clock_but_its_own() {
+    for manifest in ["Cargo.toml", "mount/Cargo.toml", "sync/Cargo.toml"] {
+        assert!(
+            !fs::read_to_string(root().join(manifest)).unwrap().contains("jaxfs-sim ="),
+            "{manifest} has jaxfs-sim"
+        );
+    }
+    let mut worlds = sources(&["sim/src"]);
+    // What measures how long all of it takes is no part of a world.
+    worlds.retain(|source| !["main.rs", "run.rs", "scale.rs"].iter().any(|file| source.path.ends_with(file)));
+    for what in ["SystemTime", "HashMap", "HashSet", "thread_rng", "getrandom"] {
+        none(what, &worlds.iter().flat_map(|source| source.lines_with(what)).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn errors_without_a_type_are_in_the_program_only() {
-    let libraries = sources(&["mount", "sync"]);
+    let libraries = sources(&["mount", "sync", "sim"]);
     none("anyhow", &libraries.iter().flat_map(|source| source.lines_with("anyhow")).collect::<Vec<_>>());
-    for manifest in ["mount/Cargo.toml", "sync/Cargo.toml"] {
+    for manifest in ["mount/Cargo.toml", "sync/Cargo.toml", "sim/Cargo.toml"] {
         assert!(!fs::read_to_string(root().join(manifest)).unwrap().contains("anyhow"), "{manifest} has anyhow");
     }
 }

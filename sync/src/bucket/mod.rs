@@ -13,8 +13,8 @@ mod manifest;
 mod members;
 mod owner;
 mod rejected;
-#[cfg(test)]
-pub(crate) mod testing;
+#[cfg(any(test, feature = "simulation"))]
+pub mod testing;
 mod types;
 
 pub use device::{DeviceKey, Identity};

@@ -272,6 +272,7 @@ impl Chain {
         }
         let refused = out.iter().any(|output| matches!(output, Output::Rejected { link: at, .. } if *at == link));
         match source {
+            Source::History(from) => self.reach(&from, &link),
             Source::Announced(by) if announced_stale && !refused => {
                 out.push(Output::Stale { link, head: self.head() });
                 self.correct(now, by, out);

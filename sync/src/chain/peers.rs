@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::dag::Index;
 use super::dispute::Dispute;
 use super::{Chain, Heads, HistoryRequest, Missing, Output};
 use crate::bucket::{DeviceId, Timestamp};
 use crate::limits::{
-    EXCHANGE_EVERY_MS, FETCH_FAILED_MOST_MS, FETCH_FAILED_MS, FETCH_MS, FETCH_SLOW_MS, LACKS, MEMBERS, TELL_EVERY_MS,
-    WANTS,
+    EXCHANGE_EVERY_MS, FETCH_FAILED_MOST_MS, FETCH_FAILED_MS, FETCH_MS, FETCH_SLOW_MS, LACKS, LOCATOR_LINKS, MEMBERS,
+    TELL_EVERY_MS, WANTS,
 };
 use crate::link::Link;
 
@@ -23,6 +24,8 @@ pub(super) struct Peer {
     asked: Option<Asked>,
     /// What it did not have when it was asked, since it last spoke of its heads.
     lacks: BTreeSet<Missing>,
+    /// The last manifest that it answered with: the next answer begins behind it, whatever else is known here.
+    reached: Option<Index>,
     /// How often it failed in a row, and until when it is left alone.
     failures: u32,
     quiet_until: Timestamp,
@@ -41,6 +44,7 @@ struct Asked {
     brought: usize,
     /// The head when it was asked.
     head: Link,
+    reached: Option<Index>,
 }
 
 impl Peer {
@@ -121,6 +125,13 @@ impl Chain {
         self.ask(now, Some(from), out);
     }
 
+    /// A peer answered with this, which is known here by now or waits.
+    pub(super) fn reach(&mut self, from: &DeviceId, link: &Link) {
+        if let (Some(at), Some(peer)) = (self.dag.find(link), self.peers.get_mut(from)) {
+            peer.reached = Some(at);
+        }
+    }
+
     /// An answer is over.
     pub(super) fn end_fetch(
         &mut self,
@@ -132,8 +143,11 @@ impl Chain {
         let head = self.head();
         let Some(asked) = self.peers.get_mut(&from).and_then(|peer| peer.asked.take()) else { return };
         let lacks: Vec<_> = asked.wants.iter().filter(|want| ok && !more && !self.has(want)).copied().collect();
+        let Some(reached) = self.peers.get(&from).map(|peer| peer.reached) else { return };
+        let height = |at: Option<Index>| at.map(|at| self.dag.key(at).height);
+        let progress = asked.brought > 0 || height(reached) > height(asked.reached);
         let Some(peer) = self.peers.get_mut(&from) else { return };
-        if !ok || more && asked.brought == 0 {
+        if !ok || more && !progress {
             peer.fail(now);
         } else {
             peer.failures = 0;
@@ -148,7 +162,7 @@ impl Chain {
         }
         self.look_at_disputes(now, out);
         // Where it goes on it goes on with this one; whoever brought nothing has its turn after the others.
-        self.ask(now, Some(from).filter(|_| asked.brought > 0), out);
+        self.ask(now, Some(from).filter(|_| progress), out);
     }
 
     /// Time has passed.
@@ -211,13 +225,18 @@ impl Chain {
             if wants.is_empty() {
                 continue;
             }
-            let locator = locator.get_or_insert_with(|| self.locator()).clone();
+            let mut locator = locator.get_or_insert_with(|| self.locator()).clone();
             let head = self.head();
             self.peers.turns += 1;
             let turn = self.peers.turns;
+            let reached = self.peers.get(&from).and_then(|peer| peer.reached);
+            if let Some(at) = reached {
+                locator.insert(0, self.dag.link(at));
+                locator.truncate(LOCATOR_LINKS);
+            }
             let Some(peer) = self.peers.get_mut(&from) else { continue };
             peer.turn = turn;
-            peer.asked = Some(Asked { wants: wants.iter().copied().collect(), at: now, brought: 0, head });
+            peer.asked = Some(Asked { wants: wants.iter().copied().collect(), at: now, brought: 0, head, reached });
             out.push(Output::Fetch { from, request: HistoryRequest { wants, locator } });
         }
     }

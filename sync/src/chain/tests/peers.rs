@@ -305,3 +305,30 @@ fn a_member_that_brings_nothing_does_not_keep_what_is_wanted_to_itself() {
     let out = peer.handle(Input::Fetched { from: OTHER, ok: true, more: true });
     assert_eq!(asked(&out), [], "what came by gossip meanwhile is not its own doing");
 }
+
+#[test]
+fn an_answer_that_is_known_already_is_followed_by_what_comes_behind_it() {
+    let world = World::fixed(2, 10);
+    let shared = world.grow(&world.genesis, 1, "shared", 100);
+    let (left, right) = (world.child(last(&shared), 1, "left"), world.child(last(&shared), 1, "right"));
+    // Nobody can show the head, so that what they know besides it is far from it.
+    let list = world.removing(&world.list, 2);
+    let head = world.share(&world.genesis, 0, &list);
+    let mut peers = [Peer::of(&world), Peer::of(&world)];
+    for (peer, own) in peers.iter_mut().zip([&left, &right]) {
+        peer.learn(&shared);
+        peer.learn(std::slice::from_ref(own));
+        peer.give(&list);
+        peer.take(&head, HISTORY);
+    }
+    let manifests = [&shared[..], &[left.clone(), right.clone()]].concat();
+    let mut pair = Pair { manifests, lists: vec![list], most: 16, round_trips: 0 };
+    peers[1].handle(Input::Connected(PEER));
+    let out = peers[0].handle(Input::Connected(OTHER));
+    pair.exchange(&mut peers, 0, out);
+    for peer in &peers {
+        assert!(peer.chain.contains(&left.link()) && peer.chain.contains(&right.link()));
+        assert_eq!((peer.chain.head(), peer.chain.wanted().count()), (head.link(), 0));
+    }
+    assert!(pair.round_trips <= 2 * (101usize.div_ceil(16) + 1), "{} round trips", pair.round_trips);
+}
