@@ -55,7 +55,7 @@ pub enum BucketError {
     #[error("nothing is published: {0}")]
     Refused(#[from] Refusal),
     /// What was synced last was made on the version that is shown, and has to be published there.
-    #[error("something is not published yet")]
+    #[error("something that was written is not published yet: mount the bucket and unmount it, and try again")]
     Unpublished,
     /// What is mounted goes on with the version that it began with.
     #[error("the bucket is mounted: unmount it, and try again")]

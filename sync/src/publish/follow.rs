@@ -107,7 +107,8 @@ impl Bucket {
         if self.is_held() {
             return Err(BucketError::Mounted);
         }
-        if self.has_checkpoint() { Err(BucketError::Unpublished) } else { Ok(()) }
+        let is_open = self.has_checkpoint() || journal::is_used(self.vault.store())?;
+        if is_open { Err(BucketError::Unpublished) } else { Ok(()) }
     }
 
     /// Whether a version can be shown.
@@ -161,7 +162,8 @@ impl Bucket {
             let mut state = self.state.lock();
             (state.shown, state.shown_link) = (shown, link);
         }
-        self.follow(&outputs)?;
+        // It is published, whatever becomes of this.
+        self.follow(&outputs).unwrap_or_else(|error| tracing::warn!(%error, "an older version is shown"));
         self.save_chain();
         if let Some(watcher) = &*self.watcher.lock() {
             watcher(&outputs);
