@@ -121,8 +121,17 @@ fn small(node: &Node) -> Result<(), String> {
     }
 }
 
+/// Nobody but the owner, who made the genesis, brings a member list into force.
+fn owned(chain: &Chain) -> Result<(), String> {
+    let owner = chain.record(&chain.genesis()).map(|genesis| genesis.author);
+    let path: Vec<_> = chain.ancestors(&chain.head()).collect();
+    let stolen = path.windows(2).find(|pair| pair[0].members != pair[1].members && Some(pair[0].author) != owner);
+    stolen.map_or(Ok(()), |pair| Err(format!("{} brings a member list into force", pair[0].link.short())))
+}
+
 /// The rules told naively, over all that a chain knows; and that it knows all that was stored.
 fn whole(node: &Node) -> Result<(), String> {
+    owned(&node.chain)?;
     let chain = &node.chain;
     let records: Vec<_> = chain.records().collect();
     let parents: BTreeSet<_> = records.iter().filter_map(|record| record.previous).collect();

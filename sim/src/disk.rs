@@ -35,6 +35,11 @@ impl Disk {
         }
     }
 
+    /// The member lists that are stored.
+    pub fn lists(&self) -> &[Arc<MemberList>] {
+        &self.lists
+    }
+
     /// Whether a member list is stored.
     pub fn has_list(&self, link: &Link) -> bool {
         self.lists.iter().any(|list| list.link() == *link)

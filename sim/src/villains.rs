@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jaxfs_sync::bucket::{Timestamp, VerifiedManifest};
+use jaxfs_sync::bucket::{MemberList, Timestamp, VerifiedManifest};
 use jaxfs_sync::chain::{History, Input, Missing, Source};
 use jaxfs_sync::link::{Codec, Link};
 
@@ -150,12 +150,23 @@ impl Sim {
         self.cast.nth(which).map(Missing::Manifest)
     }
 
-    /// Goes on where it could still write.
+    /// Goes on where it could still write, and then puts the owner's own list on top of that, as if it were there that it
+    /// comes into force.
     fn live_on(&mut self, at: NodeId) {
-        let stored = self.node(at).disk.manifests().to_vec();
-        let mine = stored.iter().filter(|manifest| self.cast.may_write_after(manifest, at));
-        let parent = mine.max_by_key(|manifest| (manifest.share.epoch, manifest.height)).cloned();
-        self.grow(at, parent, 5);
+        self.grow(at, self.last_that_it_may_follow(at), 5);
+        let Some(last) = self.last_that_it_may_follow(at) else { return };
+        let next = |list: &&Arc<MemberList>| Some(list.epoch().0) == last.share.epoch.0.checked_add(1);
+        let Some(list) = self.node(at).disk.lists().iter().find(next).cloned() else { return };
+        let clock = self.node(at).clock(self.now());
+        if let Ok(stolen) = self.cast.child(&last, at, clock, Some(&list)) {
+            self.meter.saw("list stolen");
+            self.broadcast(at, stolen.link(), 0);
+        }
+    }
+
+    fn last_that_it_may_follow(&self, at: NodeId) -> Option<Arc<VerifiedManifest>> {
+        let mine = self.node(at).disk.manifests().iter().filter(|manifest| self.cast.may_write_after(manifest, at));
+        mine.max_by_key(|manifest| (manifest.share.epoch, manifest.height)).cloned()
     }
 
     /// Publishes and announces one after the other.

@@ -36,6 +36,7 @@ fn the_schedules_meet_everything_that_can_happen() {
         "fork resolved",
         "head changed sides",
         "member promoted",
+        "list stolen",
         "member removed",
         "node gone",
         "pinned",
