@@ -47,12 +47,15 @@ impl Bucket {
     /// If it can not be stored. It is kept in memory, and stored with the next that is.
     pub fn receive(&self, inputs: Vec<Input>) -> Result<Vec<Output>, BucketError> {
         let _one_at_a_time = self.publishing.lock();
-        let mut outputs = Vec::new();
-        for input in inputs {
-            if let Input::Members(list) = &input {
+        // All lists first: where there is no room for one, the chain has admitted nothing that would not be stored.
+        for input in &inputs {
+            if let Input::Members(list) = input {
                 self.vault.store().put(&list.link(), list.bytes())?;
                 self.state.lock().lists.insert(list.link(), (**list).clone());
             }
+        }
+        let mut outputs = Vec::new();
+        for input in inputs {
             outputs.extend(self.state.lock().chain.handle(now(), input));
         }
         let admitted = outputs.iter().filter_map(|output| match output {

@@ -13,7 +13,7 @@ use crate::bucket::{OwnerKey, Role};
 use crate::chain::{Fate, HistoryRequest, Input, Missing, Output, Source};
 use crate::crypto::label::Label;
 use crate::store::disk::Disk;
-use crate::store::disk::simulated::Simulation;
+use crate::store::disk::simulated::{Fault, Simulation};
 
 /// A home with two devices: the owner's, and one that was let in.
 struct Pair {
@@ -321,13 +321,26 @@ fn what_the_disk_does_not_take_is_stored_with_the_next_that_it_does() {
     let (a, b) = (open(&disk, 0), open(&other, 1));
     let heads: Vec<_> = (0..3).map(|at| touch(&a, at)).collect();
     let source = Source::History(devices[0].id());
-    let item = |head: &Link| Item::Manifest(a.manifest_bytes(head).unwrap().unwrap()).believed(&b, source).unwrap();
+    let item = |head: &Link| Item::Manifest(a.manifest_bytes(head).unwrap().unwrap()).believed(&a, source).unwrap();
     other.set_capacity(Some(other.used()));
     assert!(b.receive(vec![item(&heads[0]), item(&heads[1])]).is_err());
     other.set_capacity(None);
+    assert!(heads[..2].iter().all(|head| b.state.lock().chain.contains(head)), "it is kept in memory");
     let outputs = b.receive(vec![item(&heads[2])]).unwrap();
     assert!(outputs.iter().any(|output| matches!(output, Output::Admitted(_))));
     drop(b);
     let again = open(&other, 1);
     assert!(heads.iter().all(|head| again.state.lock().chain.contains(head)), "the ones before it too");
+    // A list that there is no room for, behind a manifest.
+    let (fourth, guest) = (touch(&a, 3), DeviceKey::generate());
+    let share = a.admit(&owner, &guest.identity(a.id()), Role::Reader, &label("guest")).unwrap();
+    let list = a.manifest_of(&share).unwrap().share.members;
+    let list = || Item::Members(a.block(&list).unwrap().unwrap()).believed(&a, source).unwrap();
+    (0..4).for_each(|next| other.fail(other.operations() + next, Fault::Full));
+    assert!(again.receive(vec![item(&fourth), list()]).is_err());
+    other.heal();
+    again.receive(vec![item(&fourth), list(), item(&share)]).unwrap();
+    drop(again);
+    let heads = [fourth, share];
+    assert!(heads.iter().all(|head| open(&other, 1).state.lock().chain.contains(head)), "nothing is missing between");
 }
