@@ -18,6 +18,9 @@ impl State {
     pub(super) fn head(&self, target: &Target, action: &HeadRequest) -> Result<HeadAnswer> {
         let id = self.one(target)?;
         let bucket = self.open(id)?;
+        if !matches!(action, HeadRequest::Show | HeadRequest::Policy { .. }) {
+            self.check_not_mounted(id)?;
+        }
         let votes = match action {
             HeadRequest::Show => None,
             HeadRequest::Policy { deep_reorganisation, hard_fork, writes_while_forked } => {
@@ -26,26 +29,20 @@ impl State {
                 None
             }
             HeadRequest::Pin { version } => {
-                self.check_not_mounted(id)?;
                 bucket.pin(Some(find(&bucket, version)?))?;
                 None
             }
             HeadRequest::Unpin => {
-                self.check_not_mounted(id)?;
                 ensure!(bucket.pinned().is_some(), "nothing is pinned: the newest version is shown");
                 bucket.pin(None)?;
                 None
             }
             HeadRequest::Adopt => {
-                self.check_not_mounted(id)?;
                 ensure!(bucket.pinned().is_some(), "nothing is held back: the newest version is shown");
                 bucket.pin(None)?;
                 None
             }
-            HeadRequest::Vote => {
-                self.check_not_mounted(id)?;
-                Some(counted(&bucket.vote()?))
-            }
+            HeadRequest::Vote => Some(counted(&bucket.vote()?)),
         };
         Ok(HeadAnswer { bucket: named(id, &bucket), head: report::head(&bucket.status()?), votes })
     }
