@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{BASE, Bucket, BucketError, State, journal, now};
+use super::{BASE, Bucket, BucketError, Replica, journal, now};
 use crate::bucket::{Manifest, SignedManifest, VerifiedManifest};
-use crate::chain::{Ballot, Input, OnFork, OnHardFork, OnReorganisation, Output, Pin, Policy, Refusal, Saved, Source};
+use crate::chain::{
+    Ballot, Chain, Input, OnFork, OnHardFork, OnReorganisation, Output, Pin, Policy, Refusal, Saved, Source,
+};
 use crate::link::Link;
 use crate::store::{Commit, Store};
 
@@ -44,7 +46,7 @@ pub struct Counters {
 impl Bucket {
     /// What this device does on its own.
     pub fn policy(&self) -> Policy {
-        self.state.lock().chain.policy()
+        self.replica.known.lock().chain.policy()
     }
 
     /// Changes that. Durable on return.
@@ -52,13 +54,13 @@ impl Bucket {
     /// # Errors
     /// If it can not be stored.
     pub fn set_policy(&self, policy: Policy) -> Result<(), BucketError> {
-        let _one_at_a_time = self.publishing.lock();
+        let _one_at_a_time = self.replica.publishing.lock();
         self.decide(Input::Policy(policy))
     }
 
     /// What is pinned.
     pub fn pinned(&self) -> Option<Pin> {
-        self.state.lock().chain.pin()
+        self.replica.known.lock().chain.pin()
     }
 
     /// Shows a version whatever the head is, and builds on it; or, with none, shows the head again. Durable on return.
@@ -67,7 +69,7 @@ impl Bucket {
     /// If the bucket is mounted; if the version is not known, or its content is not on this machine; if something is not published that was made on
     /// the version that is shown; if the decision can not be stored.
     pub fn pin(&self, to: Option<Link>) -> Result<(), BucketError> {
-        let _one_at_a_time = self.publishing.lock();
+        let _one_at_a_time = self.replica.publishing.lock();
         self.check_published()?;
         if let Some(link) = to {
             self.check_content(&link)?;
@@ -80,9 +82,9 @@ impl Bucket {
     /// # Errors
     /// As [`Bucket::pin`].
     pub fn vote(&self) -> Result<Ballot, BucketError> {
-        let _one_at_a_time = self.publishing.lock();
+        let _one_at_a_time = self.replica.publishing.lock();
         self.check_published()?;
-        let ballot = self.state.lock().chain.ballot();
+        let ballot = self.replica.known.lock().chain.ballot();
         if let Some(winner) = &ballot.winner {
             self.check_content(winner)?;
         }
@@ -95,12 +97,12 @@ impl Bucket {
     /// # Errors
     /// If it does not.
     pub fn may_publish(&self) -> Result<(), Refusal> {
-        self.state.lock().chain.may_publish()
+        self.replica.known.lock().chain.may_publish()
     }
 
     /// What has happened to the chain since the bucket was opened.
     pub fn counters(&self) -> Counters {
-        self.state.lock().counters
+        self.replica.known.lock().counters
     }
 
     fn check_published(&self) -> Result<(), BucketError> {
@@ -122,23 +124,17 @@ impl Bucket {
 
     /// Lets the chain decide something, and remembers it; or takes it back, where it can not be remembered.
     fn decide(&self, input: Input) -> Result<(), BucketError> {
-        let mut state = self.state.lock();
-        let before = state.chain.saved();
-        let outputs = state.chain.handle(now(), input);
-        let saved = state.chain.saved();
-        drop(state);
-        if let Err(error) = self.save(&saved) {
-            self.state.lock().chain.take_back(&before);
+        let mut known = self.replica.known.lock();
+        let before = known.chain.saved();
+        let outputs = known.chain.handle(now(), input);
+        let saved = known.chain.saved();
+        drop(known);
+        if let Err(error) = self.replica.save(&saved) {
+            self.replica.known.lock().chain.take_back(&before);
             return Err(error);
         }
-        self.follow(&outputs)
-    }
-
-    fn save(&self, saved: &Saved) -> Result<(), BucketError> {
-        let meta = vec![(SAVED, Some(encode(saved)))];
-        self.vault.store().commit(Commit { manifests: Vec::new(), meta })?;
-        self.state.lock().saved = saved.clone();
-        Ok(())
+        self.replica.tell(&outputs);
+        self.show()
     }
 
     /// Takes into the chain a manifest of this device's that is stored, and was made on what is shown.
@@ -146,9 +142,9 @@ impl Bucket {
         let (link, shown) = (manifest.link(), Manifest::clone(&manifest));
         let input = Input::Manifest { manifest: Arc::new(manifest), source: Source::Own };
         let outputs = {
-            let mut state = self.state.lock();
-            let mut outputs = state.chain.handle(now(), input);
-            outputs.extend(state.chain.handle(now(), Input::Complete(link)));
+            let mut known = self.replica.known.lock();
+            let mut outputs = known.chain.handle(now(), input);
+            outputs.extend(known.chain.handle(now(), Input::Complete(link)));
             outputs
         };
         let rejected = outputs.iter().find_map(|output| match output {
@@ -163,52 +159,26 @@ impl Bucket {
             (state.shown, state.shown_link) = (shown, link);
         }
         // It is published, whatever becomes of this.
-        self.follow(&outputs).unwrap_or_else(|error| tracing::warn!(%error, "an older version is shown"));
-        self.save_chain();
-        if let Some(watcher) = &*self.watcher.lock() {
-            watcher(&outputs);
-        }
+        self.replica.tell(&outputs);
+        self.show().unwrap_or_else(|error| tracing::warn!(%error, "an older version is shown"));
+        self.replica.save_chain();
+        self.replica.tell_watcher(&outputs);
         Ok(())
-    }
-
-    /// Remembers what the chain knows besides its manifests, if that has changed. It is found out again from the
-    /// manifests, but for the time since when.
-    pub(super) fn save_chain(&self) {
-        let saved = {
-            let state = self.state.lock();
-            Some(state.chain.saved()).filter(|saved| *saved != state.saved)
-        };
-        if let Some(Err(error)) = saved.map(|saved| self.save(&saved)) {
-            tracing::warn!(%error, "the state of the chain is yet to be saved");
-        }
-    }
-
-    /// Tells and counts what a chain says, and shows what it shows.
-    pub(super) fn follow(&self, outputs: &[Output]) -> Result<(), BucketError> {
-        let mut state = self.state.lock();
-        for output in outputs {
-            state.counters.count(output);
-            tell(output, &state);
-        }
-        drop(state);
-        self.show()
     }
 
     /// Shows what the chain shows, unless something is mounted, or not published yet: that goes on with the version that it
     /// was made on.
     pub(super) fn show(&self) -> Result<(), BucketError> {
-        let to = {
-            let state = self.state.lock();
-            state.chain.shown().filter(|shown| *shown != state.shown_link)
-        };
+        let shown = self.replica.known.lock().chain.shown();
+        let to = shown.filter(|shown| *shown != self.head());
         let Some(to) = to.filter(|_| !self.is_held()) else { return Ok(()) };
         if self.has_checkpoint() || journal::is_used(self.vault.store())? {
             return Ok(());
         }
         let manifest = self.manifest_of(&to)?;
         let keys = {
-            let state = self.state.lock();
-            let list = state.lists.get(&manifest.share.members).ok_or(BucketError::Missing("the member list"))?;
+            let known = self.replica.known.lock();
+            let list = known.lists.get(&manifest.share.members).ok_or(BucketError::Missing("the member list"))?;
             list.open(&self.device)
         };
         let keys = match keys {
@@ -227,14 +197,38 @@ impl Bucket {
         Ok(())
     }
 
-    /// Has somebody told of what this device publishes from now on.
-    pub fn watch(&self, watcher: Watcher) {
-        *self.watcher.lock() = Some(watcher);
+    pub(super) fn manifest_of(&self, link: &Link) -> Result<Manifest, BucketError> {
+        self.replica.manifest_of(link)
+    }
+}
+
+impl Replica {
+    /// Tells and counts what a chain says.
+    pub(super) fn tell(&self, outputs: &[Output]) {
+        let mut known = self.known.lock();
+        for output in outputs {
+            known.counters.count(output);
+            tell(output, &known.chain);
+        }
     }
 
-    pub(super) fn manifest_of(&self, link: &Link) -> Result<Manifest, BucketError> {
-        let bytes = self.vault.store().manifest(link)?.ok_or(BucketError::UnknownVersion(*link))?;
-        Ok(SignedManifest::decode(&bytes)?.claims().clone())
+    /// Remembers what the chain knows besides its manifests, if that has changed. It is found out again from the
+    /// manifests, but for the time since when.
+    pub(super) fn save_chain(&self) {
+        let saved = {
+            let known = self.known.lock();
+            Some(known.chain.saved()).filter(|saved| *saved != known.saved)
+        };
+        if let Some(Err(error)) = saved.map(|saved| self.save(&saved)) {
+            tracing::warn!(%error, "the state of the chain is yet to be saved");
+        }
+    }
+
+    fn save(&self, saved: &Saved) -> Result<(), BucketError> {
+        let meta = vec![(SAVED, Some(encode(saved)))];
+        self.store().commit(Commit { manifests: Vec::new(), meta })?;
+        self.known.lock().saved = saved.clone();
+        Ok(())
     }
 }
 
@@ -260,7 +254,7 @@ impl Counters {
 }
 
 /// What people should know goes to the log.
-fn tell(output: &Output, state: &State) {
+fn tell(output: &Output, chain: &Chain) {
     match output {
         Output::Head { from, to, height, fork_point: None } => {
             tracing::info!(%from, %to, %height, "canonical head changed");
@@ -269,10 +263,10 @@ fn tell(output: &Output, state: &State) {
             tracing::warn!(%from, %to, %height, fork_point = %at, "canonical head changed to another branch");
         }
         Output::DeepReorganisation { from, to, fork_point } => {
-            let held = state.chain.policy().reorganisation == OnReorganisation::Hold;
+            let held = chain.policy().reorganisation == OnReorganisation::Hold;
             tracing::warn!(%from, %to, %fork_point, held, "the new head has nothing of the last heads");
         }
-        Output::ForkStarted => tracing::warn!(tips = state.chain.tips().count(), "fork started"),
+        Output::ForkStarted => tracing::warn!(tips = chain.tips().count(), "fork started"),
         Output::ForkResolved { after } => tracing::info!(after_ms = after, "fork resolved"),
         Output::TipPruned { link, behind } => tracing::info!(tip = %link, behind, "stale tip pruned"),
         Output::Stale { link, head } => tracing::info!(%link, %head, "a stale head was announced"),
@@ -295,8 +289,8 @@ pub(super) fn stored_chain_state(store: &Store) -> Result<Saved, BucketError> {
 }
 
 /// A pin that moves along, as it is to be stored together with the manifest that it moves to.
-pub(super) fn moved_pin(state: &State, from: &Link, to: Link) -> Option<Vec<u8>> {
-    let mut saved = state.chain.saved();
+pub(super) fn moved_pin(chain: &Chain, from: &Link, to: Link) -> Option<Vec<u8>> {
+    let mut saved = chain.saved();
     let pin = saved.pin.as_mut().filter(|pin| pin.at == *from)?;
     pin.at = to;
     Some(encode(&saved))

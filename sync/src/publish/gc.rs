@@ -119,7 +119,7 @@ impl Bucket {
         holders.retain(|holder| holder.strong_count() > 0);
         // From before it looks at the version that is shown, so that no other one is meanwhile.
         {
-            let _no_pin_is_set = self.publishing.lock();
+            let _no_pin_is_set = self.replica.publishing.lock();
             self.attaching.fetch_add(1, Ordering::AcqRel);
         }
         let made = make();
@@ -210,10 +210,11 @@ impl Bucket {
     /// journal, and from there to a version.
     fn roots(&self, held: Held) -> Result<Roots, BucketError> {
         // What the journal begins with does not change meanwhile.
-        let _nothing_is_published = self.publishing.lock();
+        let _nothing_is_published = self.replica.publishing.lock();
         let journal = self.journaled_blocks()?;
         // One whose commit failed may be stored nonetheless.
         let stored = stored_checkpoint(self.vault.store())?;
+        let known = self.replica.known.lock();
         let state = self.state.lock();
         let attempted = state.attempted.as_ref().map(|manifest| manifest.claims().entry());
         Ok(Roots {
@@ -221,12 +222,12 @@ impl Bucket {
             journal,
             shown: state.shown.clone(),
             newest: state.checkpoint.into_iter().chain(stored).chain(attempted).collect(),
-            leaves: state.chain.leaves().chain(state.chain.tips()).chain([state.chain.head()]).collect(),
-            records: state.chain.records().collect(),
-            canonical: state
+            leaves: known.chain.leaves().chain(known.chain.tips()).chain([known.chain.head()]).collect(),
+            records: known.chain.records().collect(),
+            canonical: known
                 .chain
                 .records()
-                .filter(|record| state.chain.is_canonical(&record.link) == Some(true))
+                .filter(|record| known.chain.is_canonical(&record.link) == Some(true))
                 .map(|record| record.link)
                 .collect(),
         })

@@ -44,7 +44,7 @@ impl Bucket {
     /// # Errors
     /// If the key is not the owner's, the device is a member with as many rights, or it can not be stored.
     pub fn admit(&self, owner: &OwnerKey, identity: &Identity, role: Role, name: &Label) -> Result<Link, BucketError> {
-        let _one_at_a_time = self.publishing.lock();
+        let _one_at_a_time = self.replica.publishing.lock();
         let (list, access) = self.shown_access()?;
         if list.role(&identity.device).is_some_and(|has| has <= role) {
             return Err(BucketError::AlreadyMember(identity.device));
@@ -58,7 +58,7 @@ impl Bucket {
     /// # Errors
     /// If the key is not the owner's, the device is no member or this one, or it can not be stored.
     pub fn remove(&self, owner: &OwnerKey, device: &DeviceId) -> Result<Link, BucketError> {
-        let _one_at_a_time = self.publishing.lock();
+        let _one_at_a_time = self.replica.publishing.lock();
         let (list, access) = self.shown_access()?;
         if *device == self.device.id() || list.role(device).is_none() {
             return Err(BucketError::NotAMember(*device));
@@ -81,8 +81,8 @@ impl Bucket {
     }
 
     fn shown_list(&self) -> Option<MemberList> {
-        let state = self.state.lock();
-        state.lists.get(&state.shown.share.members).cloned()
+        let members = self.state.lock().shown.share.members;
+        self.replica.known.lock().lists.get(&members).cloned()
     }
 
     fn shown_access(&self) -> Result<(MemberList, Access), BucketError> {
@@ -93,7 +93,7 @@ impl Bucket {
 
     /// A version with the content of the one that is shown, under another list.
     fn publish_list(&self, owner: &OwnerKey, draft: MemberListDraft) -> Result<Link, BucketError> {
-        self.store_rest()?;
+        self.replica.store_rest()?;
         let signed = draft.sign(owner)?;
         let list = signed.verify(self.id(), self.owner()).map_err(crate::bucket::MemberListError::Invalid)?;
         let keys = Arc::new(list.open(&self.device)?.keyring().ok_or(BucketError::Mirror)?);
@@ -122,7 +122,7 @@ impl Bucket {
         let manifest = manifest.sign(&self.device)?;
         let link = manifest.link();
         let mut meta = vec![(super::BASE, Some(link.to_bytes().to_vec()))];
-        let moved = super::follow::moved_pin(&self.state.lock(), &shown_link, link);
+        let moved = super::follow::moved_pin(&self.replica.known.lock().chain, &shown_link, link);
         meta.extend(moved.map(|saved| (super::follow::SAVED, Some(saved))));
         store.commit(Commit { manifests: vec![(link, manifest.bytes().to_vec())], meta })?;
         self.add_list(list);
@@ -134,8 +134,8 @@ impl Bucket {
 
     /// The chain and the bucket know a list that is stored.
     fn add_list(&self, list: MemberList) {
-        let mut state = self.state.lock();
-        state.lists.insert(list.link(), list.clone());
-        state.chain.handle(now(), crate::chain::Input::Members(Box::new(list)));
+        let mut known = self.replica.known.lock();
+        known.lists.insert(list.link(), list.clone());
+        known.chain.handle(now(), crate::chain::Input::Members(Box::new(list)));
     }
 }

@@ -14,12 +14,12 @@ mod journal;
 mod members;
 mod receive;
 mod repair;
+mod replica;
 mod report;
 mod retention;
 mod transaction;
 mod verify;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
@@ -29,22 +29,22 @@ use parking_lot::{Mutex, RwLock};
 
 pub use create::{NewBucket, UNFINISHED};
 pub use error::BucketError;
-use follow::stored_chain_state;
 pub use follow::{Counters, Watcher};
 pub use gc::{CollectProgress, CollectReport, Held, Holds};
 pub use journal::Journaled;
 pub use members::MemberInfo;
 pub use receive::{Item, nodes_below};
 pub use repair::Repaired;
+pub use replica::Replica;
 pub use report::{BucketStatus, LogEntry};
 pub use retention::Retention;
 pub use transaction::Transaction;
 pub use verify::VerifyReport;
 
 use crate::bucket::{
-    DeviceId, DeviceKey, Manifest, MemberList, OwnerId, SignedManifest, SignedMemberList, Timestamp, VerifiedManifest,
+    DeviceKey, Manifest, MemberList, OwnerId, SignedManifest, SignedMemberList, Timestamp, VerifiedManifest,
 };
-use crate::chain::{Chain, Record, Saved};
+use crate::chain::Chain;
 use crate::crypto::label::BUCKET_NAME;
 use crate::link::{BlockRef, BucketId, Epoch, Link};
 use crate::store::{Settings, Store};
@@ -61,9 +61,8 @@ pub struct Bucket {
     dir: PathBuf,
     device: Arc<DeviceKey>,
     vault: Vault,
-    genesis: VerifiedManifest,
-    /// Held from the making of a manifest until the chain has it, so that nothing comes in between. Before `state`.
-    publishing: Mutex<()>,
+    /// Its locks before `state`.
+    replica: Arc<Replica>,
     /// Held by a collection of garbage, and, shared, by who looks at blocks that it may drop. Before all other locks.
     collecting: RwLock<()>,
     /// Who holds blocks. Before `publishing`.
@@ -73,12 +72,9 @@ pub struct Bucket {
     attaching: AtomicUsize,
     /// Each holder too. Taken alone, after any other.
     mounted: Mutex<Vec<Weak<dyn Holds>>>,
-    /// Taken alone.
-    watcher: Mutex<Option<Watcher>>,
 }
 
 struct State {
-    chain: Chain,
     /// The manifest that is shown and built on.
     shown: Manifest,
     shown_link: Link,
@@ -87,12 +83,6 @@ struct State {
     checkpoint: Option<BlockRef>,
     /// A manifest whose commit failed: it is what the next attempt at the same version stores, since the store may have it.
     attempted: Option<SignedManifest>,
-    lists: BTreeMap<Link, MemberList>,
-    /// Manifests that are in the chain, and that the disk did not take yet.
-    unstored: Vec<(Link, Vec<u8>)>,
-    /// What was last stored of the chain besides its manifests.
-    saved: Saved,
-    counters: Counters,
 }
 
 impl Bucket {
@@ -110,13 +100,21 @@ impl Bucket {
     /// As [`Bucket::open`].
     pub fn open_with(settings: &Settings, dir: &Path, device: Arc<DeviceKey>) -> Result<Self, BucketError> {
         let store = Arc::new(Store::open_with(settings, dir)?);
-        let Loaded { genesis, chain, lists } = load_chain(&store, device.id())?;
+        Self::of(Arc::new(Replica::load(store, device.id())?), dir, device)
+    }
+
+    /// The bucket of a replica that has a whole version which this device can open.
+    ///
+    /// # Errors
+    /// As [`Bucket::open`].
+    pub fn of(replica: Arc<Replica>, dir: &Path, device: Arc<DeviceKey>) -> Result<Self, BucketError> {
+        let store = Arc::clone(replica.store());
         let checkpoint = stored_checkpoint(&store)?;
-        let shown_link = shown_first(&store, &chain, checkpoint.is_some())?;
+        let shown_link = shown_first(&store, &replica.known.lock().chain, checkpoint.is_some())?;
         let shown = store.manifest(&shown_link)?.ok_or(BucketError::Missing("the newest manifest"))?;
         let shown = SignedManifest::decode(&shown)?.claims().clone();
-        let list = lists.get(&shown.share.members).ok_or(BucketError::Missing("the member list"))?;
-        let access = list.open(&device)?;
+        let list = replica.known.lock().lists.get(&shown.share.members).cloned();
+        let access = list.ok_or(BucketError::Missing("the member list"))?.open(&device)?;
         let keyring = access.keyring().ok_or(BucketError::Mirror)?;
         // What is lost is not passed over in silence: a repair does that, and says so.
         if !store.contains(&checkpoint.unwrap_or_else(|| shown.entry()).link)? {
@@ -126,25 +124,12 @@ impl Bucket {
             dir: dir.to_path_buf(),
             device,
             vault: Vault::new(store, Arc::new(keyring)),
-            genesis,
-            publishing: Mutex::new(()),
+            replica,
             collecting: RwLock::new(()),
             holders: Mutex::default(),
-            state: Mutex::new(State {
-                saved: chain.saved(),
-                chain,
-                shown,
-                shown_link,
-                same: Vec::new(),
-                checkpoint,
-                attempted: None,
-                unstored: Vec::new(),
-                lists,
-                counters: Counters::default(),
-            }),
+            state: Mutex::new(State { shown, shown_link, same: Vec::new(), checkpoint, attempted: None }),
             attaching: AtomicUsize::new(0),
             mounted: Mutex::default(),
-            watcher: Mutex::default(),
         })
     }
 
@@ -155,17 +140,22 @@ impl Bucket {
 
     /// Its label.
     pub fn id(&self) -> BucketId {
-        self.genesis.id
+        self.replica.id()
     }
 
     /// Its true identity.
     pub fn genesis(&self) -> Link {
-        self.genesis.link()
+        self.replica.genesis().link()
     }
 
     /// Whose key signs its member lists.
     pub fn owner(&self) -> OwnerId {
-        self.genesis.owner
+        self.replica.owner()
+    }
+
+    /// Its chain, and its blocks as they are stored.
+    pub const fn replica(&self) -> &Arc<Replica> {
+        &self.replica
     }
 
     /// Its blocks in the clear.
@@ -211,42 +201,6 @@ impl Bucket {
 
 fn stored_manifests(store: &Store) -> Result<Vec<SignedManifest>, BucketError> {
     store.manifests().map(|row| Ok(SignedManifest::decode(&row?.1)?)).collect()
-}
-
-/// What is stored of a chain.
-struct Loaded {
-    genesis: VerifiedManifest,
-    chain: Chain,
-    lists: BTreeMap<Link, MemberList>,
-}
-
-/// The chain of what is stored, one manifest after the other. Signatures were checked when it was stored, and are not
-/// checked again.
-fn load_chain(store: &Store, device: DeviceId) -> Result<Loaded, BucketError> {
-    let mut manifests = store.manifests().map(|row| Ok::<_, BucketError>(SignedManifest::decode(&row?.1)?));
-    let genesis = manifests.next().ok_or(BucketError::Missing("the genesis"))??.verify()?;
-    let first = stored_list(store, &genesis, &genesis.share.members)?;
-    let first = first.ok_or(BucketError::Missing("the first member list"))?;
-    let mut loader = Chain::loader(&genesis, &first)?;
-    let (mut lists, dropped) = (BTreeMap::from([(first.link(), first)]), store.dropped()?);
-    for manifest in store.manifests() {
-        let manifest = SignedManifest::decode(&manifest?.1)?;
-        let members = manifest.claims().share.members;
-        if !lists.contains_key(&members)
-            && let Some(list) = stored_list(store, &genesis, &members)?
-        {
-            loader.members(&list);
-            lists.insert(members, list);
-        }
-        let mut record = Record::stored(&manifest);
-        // What this device published it had in full, and the newest of it is looked for below. Of what came from others,
-        // nodes are stored behind all that are below them, so that the roots say that the rest is there.
-        let Manifest { entry, pins, .. } = manifest.claims();
-        record.complete = !dropped.contains(&record.link)
-            && (record.author == device || store.contains(entry)? && store.contains(pins)?);
-        loader.record(&record)?;
-    }
-    Ok(Loaded { chain: loader.finish(stored_chain_state(store)?), genesis, lists })
 }
 
 /// A member list, if it is here.

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Bucket, BucketError, now};
-use crate::bucket::{DeviceId, MemberList, Role, SignedManifest, SignedMemberList, Timestamp};
+use super::{Bucket, BucketError, Replica, now};
+use crate::bucket::{SignedManifest, SignedMemberList, Timestamp};
 use crate::chain::{History, HistoryRequest, Input, Missing, Output, Source};
 use crate::crypto::block::NodeBlock;
 use crate::link::{Codec, Link};
@@ -24,7 +24,7 @@ impl Item {
     ///
     /// # Errors
     /// If it is not: whoever sent it lies.
-    pub fn believed(&self, bucket: &Bucket, source: Source) -> Result<Input, BucketError> {
+    pub fn believed(&self, bucket: &Replica, source: Source) -> Result<Input, BucketError> {
         match self {
             Self::Members(bytes) => {
                 let list = SignedMemberList::decode(bytes).and_then(|list| list.verify(bucket.id(), bucket.owner()));
@@ -40,6 +40,28 @@ impl Item {
 }
 
 impl Bucket {
+    /// Takes in what happened on the network, and shows what follows. As [`Replica::receive`].
+    ///
+    /// # Errors
+    /// As [`Replica::receive`].
+    pub fn receive(&self, inputs: Vec<Input>) -> Result<Vec<Output>, BucketError> {
+        let _one_at_a_time = self.replica.publishing.lock();
+        let outputs = self.replica.take_in(inputs)?;
+        self.show()?;
+        Ok(outputs)
+    }
+
+    /// All directory nodes of a version are here: it may be shown. As [`Replica::complete`].
+    ///
+    /// # Errors
+    /// As [`Replica::complete`].
+    pub fn complete(&self, version: &Link) -> Result<Vec<Output>, BucketError> {
+        self.replica.check_complete(version)?;
+        self.receive(vec![Input::Complete(*version)])
+    }
+}
+
+impl Replica {
     /// Takes in what happened on the network. What is admitted of it is durable when this returns. Gives what follows, in
     /// order.
     ///
@@ -47,24 +69,29 @@ impl Bucket {
     /// If it can not be stored. It is kept in memory, and stored with the next that is.
     pub fn receive(&self, inputs: Vec<Input>) -> Result<Vec<Output>, BucketError> {
         let _one_at_a_time = self.publishing.lock();
+        self.take_in(inputs)
+    }
+
+    /// As [`Replica::receive`], while `publishing` is held.
+    pub(super) fn take_in(&self, inputs: Vec<Input>) -> Result<Vec<Output>, BucketError> {
         // All lists first: where there is no room for one, the chain has admitted nothing that would not be stored.
         for input in &inputs {
             if let Input::Members(list) = input {
-                self.vault.store().put(&list.link(), list.bytes())?;
-                self.state.lock().lists.insert(list.link(), (**list).clone());
+                self.store().put(&list.link(), list.bytes())?;
+                self.known.lock().lists.insert(list.link(), (**list).clone());
             }
         }
         let mut outputs = Vec::new();
         for input in inputs {
-            outputs.extend(self.state.lock().chain.handle(now(), input));
+            outputs.extend(self.known.lock().chain.handle(now(), input));
         }
         let admitted = outputs.iter().filter_map(|output| match output {
             Output::Admitted(manifest) => Some((manifest.link(), manifest.bytes().to_vec())),
             _ => None,
         });
-        self.state.lock().unstored.extend(admitted);
+        self.known.lock().unstored.extend(admitted);
         self.store_rest()?;
-        self.follow(&outputs)?;
+        self.tell(&outputs);
         self.save_chain();
         Ok(outputs)
     }
@@ -74,26 +101,31 @@ impl Bucket {
     /// # Errors
     /// If its roots are not here after all, or the blocks can not be made durable.
     pub fn complete(&self, version: &Link) -> Result<Vec<Output>, BucketError> {
+        self.check_complete(version)?;
+        self.receive(vec![Input::Complete(*version)])
+    }
+
+    /// Makes the nodes of a version durable, if they are here.
+    fn check_complete(&self, version: &Link) -> Result<(), BucketError> {
         if !self.lacking(&self.roots_of(version)?)?.is_empty() {
             return Err(BucketError::NoContent(*version));
         }
-        self.vault.store().commit(Commit::default())?;
-        self.receive(vec![Input::Complete(*version)])
+        Ok(self.store().commit(Commit::default())?)
     }
 
     /// Stores manifests that are in the chain and not on disk, parents first.
     pub(super) fn store_rest(&self) -> Result<(), BucketError> {
-        let manifests = self.state.lock().unstored.clone();
+        let manifests = self.known.lock().unstored.clone();
         if manifests.is_empty() {
             return Ok(());
         }
-        let store = self.vault.store();
+        let store = self.store();
         for (link, bytes) in &manifests {
             store.put(link, bytes)?;
         }
         let count = manifests.len();
         store.commit(Commit { manifests, meta: Vec::new() })?;
-        self.state.lock().unstored.drain(..count);
+        self.known.lock().unstored.drain(..count);
         Ok(())
     }
 
@@ -107,12 +139,12 @@ impl Bucket {
         most: usize,
         bytes: usize,
     ) -> Result<(Vec<Item>, bool), BucketError> {
-        let History { items, mut more } = self.state.lock().chain.history(request, most);
+        let History { items, mut more } = self.known.lock().chain.history(request, most);
         let (mut answer, mut size) = (Vec::new(), 0);
         for missing in items {
             let item = match missing {
-                Missing::Members(link) => self.vault.store().get(&link)?.map(Item::Members),
-                Missing::Manifest(link) => self.vault.store().manifest(&link)?.map(Item::Manifest),
+                Missing::Members(link) => self.store().get(&link)?.map(Item::Members),
+                Missing::Manifest(link) => self.store().manifest(&link)?.map(Item::Manifest),
             };
             let Some(item) = item else { break };
             let (Item::Members(body) | Item::Manifest(body)) = &item;
@@ -129,7 +161,7 @@ impl Bucket {
     /// When the chain next wants to be told that time has passed, in milliseconds from now.
     pub fn next_tick(&self) -> Option<u64> {
         let now = now();
-        self.state.lock().chain.next_tick(now).map(|Timestamp(at)| at.saturating_sub(now.0))
+        self.known.lock().chain.next_tick(now).map(|Timestamp(at)| at.saturating_sub(now.0))
     }
 
     /// The signed bytes of a manifest, if it is known here.
@@ -137,28 +169,16 @@ impl Bucket {
     /// # Errors
     /// If the store can not say.
     pub fn manifest_bytes(&self, link: &Link) -> Result<Option<Vec<u8>>, BucketError> {
-        Ok(self.vault.store().manifest(link)?)
-    }
-
-    /// What a device may do by the member list of the head; none if it is no member.
-    pub fn role_of(&self, device: &DeviceId) -> Option<Role> {
-        self.members()?.role(device)
-    }
-
-    /// The member list of the head.
-    pub fn members(&self) -> Option<MemberList> {
-        let state = self.state.lock();
-        let record = state.chain.record(&state.chain.head())?;
-        state.lists.get(&record.members).cloned()
+        Ok(self.store().manifest(link)?)
     }
 
     /// Versions that could be shown if their directories were here, the greatest first: the head, and what is not stale
     /// beside what is shown.
     pub fn incomplete(&self) -> Vec<Link> {
-        let state = self.state.lock();
-        let heads = state.chain.heads();
+        let known = self.known.lock();
+        let heads = known.chain.heads();
         let wanted: BTreeSet<_> = heads.links().collect();
-        let mut records: Vec<_> = wanted.iter().filter_map(|link| state.chain.record(link)).collect();
+        let mut records: Vec<_> = wanted.iter().filter_map(|link| known.chain.record(link)).collect();
         records.retain(|record| !record.complete);
         records.sort_by_key(|record| std::cmp::Reverse((record.epoch, record.height, *record.link.digest())));
         records.iter().map(|record| record.link).collect()
@@ -178,7 +198,7 @@ impl Bucket {
     /// # Errors
     /// If the store can not say.
     pub fn lacking(&self, links: &[Link]) -> Result<Vec<Link>, BucketError> {
-        let store = self.vault.store();
+        let store = self.store();
         let lacks = |link: &Link| match store.contains(link) {
             Ok(true) => None,
             Ok(false) => Some(Ok(*link)),
@@ -195,7 +215,7 @@ impl Bucket {
         if !link.names(bytes) {
             return Err(BucketError::WrongBlock(*link));
         }
-        self.vault.store().put(link, bytes)?;
+        self.store().put(link, bytes)?;
         Ok(())
     }
 
@@ -204,7 +224,7 @@ impl Bucket {
     /// # Errors
     /// If the store can not say.
     pub fn block(&self, link: &Link) -> Result<Option<Vec<u8>>, BucketError> {
-        Ok(self.vault.store().get(link)?)
+        Ok(self.store().get(link)?)
     }
 }
 

@@ -87,14 +87,14 @@ impl Bucket {
     /// If the store can not say what was dropped. What a name does not open is shown as the device's key.
     pub fn log(&self) -> Result<Vec<LogEntry>, BucketError> {
         let dropped = self.vault.store().dropped()?;
-        let state = self.state.lock();
-        let (names, tips) = (self.device_names(&state.lists), state.chain.tips().collect::<BTreeSet<_>>());
-        let mut log: Vec<_> = state
+        let known = self.replica.known.lock();
+        let (names, tips) = (self.device_names(&known.lists), known.chain.tips().collect::<BTreeSet<_>>());
+        let mut log: Vec<_> = known
             .chain
             .records()
             .map(|record| LogEntry {
                 device: names.get(&record.author).cloned().unwrap_or_else(|| record.author.short()),
-                canonical: state.chain.is_canonical(&record.link).unwrap_or(false),
+                canonical: known.chain.is_canonical(&record.link).unwrap_or(false),
                 tip: tips.contains(&record.link),
                 complete: record.complete && !dropped.contains(&record.link),
                 reapplied: record.reapplied,
@@ -116,27 +116,31 @@ impl Bucket {
     /// If the store can not say.
     pub fn status(&self) -> Result<BucketStatus, BucketError> {
         let stats = self.vault.store().stats()?;
-        let state = self.state.lock();
-        let displaced = state.chain.displaced(&self.device.id());
+        let (shown, head, unpublished) = {
+            let state = self.state.lock();
+            (state.shown.clone(), state.shown_link, state.checkpoint.is_some())
+        };
+        let known = self.replica.known.lock();
+        let displaced = known.chain.displaced(&self.device.id());
         Ok(BucketStatus {
-            head: state.shown_link,
-            height: state.shown.height,
-            epoch: state.shown.share.epoch,
-            canonical: state.chain.head(),
-            canonical_height: state.chain.height(),
-            pin: state.chain.pin(),
-            policy: state.chain.policy(),
-            refusal: state.chain.may_publish().err(),
-            tips: state.chain.tips().collect(),
-            forked_at: state.chain.fork_detected_at(),
-            orphans: state.chain.orphaned_leaves().count() as u64,
+            head,
+            height: shown.height,
+            epoch: shown.share.epoch,
+            canonical: known.chain.head(),
+            canonical_height: known.chain.height(),
+            pin: known.chain.pin(),
+            policy: known.chain.policy(),
+            refusal: known.chain.may_publish().err(),
+            tips: known.chain.tips().collect(),
+            forked_at: known.chain.fork_detected_at(),
+            orphans: known.chain.orphaned_leaves().count() as u64,
             displaced: displaced.iter().filter(|one| one.fate == Fate::Open).count() as u64,
-            hard_forks: state.chain.hard_forks().collect(),
-            counters: state.counters,
-            manifests: state.chain.len() as u64,
+            hard_forks: known.chain.hard_forks().collect(),
+            counters: known.counters,
+            manifests: known.chain.len() as u64,
             blocks: stats.blocks,
             stored_bytes: stats.bytes,
-            unpublished: state.checkpoint.is_some(),
+            unpublished,
             written_blocks: stats.put_blocks,
             written_bytes: stats.put_bytes,
         })

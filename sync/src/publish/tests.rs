@@ -104,8 +104,8 @@ impl Pair {
                 Some((other, vec![Input::Heads { from: self.devices[at].id(), heads, answer }]))
             }
             Output::Fetch { from, request } => {
-                let (items, more) = self.buckets[other].answer(&request, 100, 10_000).unwrap();
-                let believed = items.iter().map(|item| item.believed(&self.buckets[at], Source::History(from)));
+                let (items, more) = self.buckets[other].replica.answer(&request, 100, 10_000).unwrap();
+                let believed = items.iter().map(|item| item.believed(&self.buckets[at].replica, Source::History(from)));
                 let mut inputs: Vec<_> = believed.collect::<Result<_, _>>().unwrap();
                 inputs.push(Input::Fetched { from, ok: true, more });
                 Some((at, inputs))
@@ -116,8 +116,8 @@ impl Pair {
 
     fn fetch_nodes(&self, at: usize) {
         let (bucket, other) = (&self.buckets[at], &self.buckets[1 - at]);
-        for version in bucket.incomplete() {
-            let roots = bucket.roots_of(&version).unwrap();
+        for version in bucket.replica().incomplete() {
+            let roots = bucket.replica().roots_of(&version).unwrap();
             roots.iter().for_each(|root| fetch(bucket, other, root));
             bucket.complete(&version).unwrap();
         }
@@ -126,12 +126,12 @@ impl Pair {
 
 /// Stores a node behind all that are below it.
 fn fetch(bucket: &Bucket, other: &Bucket, link: &Link) {
-    if bucket.lacking(std::slice::from_ref(link)).unwrap().is_empty() {
+    if bucket.replica().lacking(std::slice::from_ref(link)).unwrap().is_empty() {
         return;
     }
-    let block = other.block(link).unwrap().unwrap();
+    let block = other.replica().block(link).unwrap().unwrap();
     nodes_below(link, &block).unwrap().iter().for_each(|below| fetch(bucket, other, below));
-    bucket.put_block(link, &block).unwrap();
+    bucket.replica().put_block(link, &block).unwrap();
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_fork_heals_and_the_work_that_lost_is_known_as_displaced() {
     pair.meet();
     assert_eq!(pair.a().head(), pair.b().head());
     assert_eq!(time(pair.b()), 12, "the longer one");
-    let displaced = pair.b().state.lock().chain.displaced(&pair.devices[1].id());
+    let displaced = pair.b().replica.known.lock().chain.displaced(&pair.devices[1].id());
     assert_eq!(displaced.iter().map(|one| (one.last, one.fate)).collect::<Vec<_>>(), [(lost, Fate::Open)]);
     assert_eq!(pair.a().log().unwrap().len(), pair.b().log().unwrap().len(), "nothing is lost");
 }
@@ -277,7 +277,7 @@ fn what_is_synced_and_not_published_stays_on_its_version_and_is_not_put_on_anoth
     assert_eq!((again.head(), time(&again)), (base, 50), "after a restart too");
     assert!(again.log().unwrap().iter().any(|entry| entry.link == head));
     let mine = again.begin(&again.superblock().unwrap(), base, 0).unwrap().publish().unwrap();
-    let record = again.state.lock().chain.record(&mine).unwrap();
+    let record = again.replica.known.lock().chain.record(&mine).unwrap();
     assert_eq!(record.previous, Some(base), "it does not take back what it has not seen");
 }
 
@@ -285,20 +285,20 @@ fn what_is_synced_and_not_published_stays_on_its_version_and_is_not_put_on_anoth
 fn a_lie_is_not_stored() {
     let pair = Pair::new(Role::Writer);
     let head = touch(pair.a(), 5);
-    let root = pair.a().roots_of(&head).unwrap()[0];
-    let mut block = pair.a().block(&root).unwrap().unwrap();
+    let root = pair.a().replica().roots_of(&head).unwrap()[0];
+    let mut block = pair.a().replica().block(&root).unwrap().unwrap();
     block[7] ^= 1;
-    assert!(matches!(pair.b().put_block(&root, &block), Err(BucketError::WrongBlock(_))));
-    let mut bytes = pair.a().manifest_bytes(&head).unwrap().unwrap();
+    assert!(matches!(pair.b().replica().put_block(&root, &block), Err(BucketError::WrongBlock(_))));
+    let mut bytes = pair.a().replica().manifest_bytes(&head).unwrap().unwrap();
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     let source = Source::History(pair.devices[0].id());
-    assert!(Item::Manifest(bytes).believed(pair.b(), source).is_err());
-    assert!(Item::Members(vec![1, 2, 3]).believed(pair.b(), source).is_err());
+    assert!(Item::Manifest(bytes).believed(pair.b().replica(), source).is_err());
+    assert!(Item::Members(vec![1, 2, 3]).believed(pair.b().replica(), source).is_err());
     let request = HistoryRequest { wants: vec![Missing::Manifest(head)], locator: vec![pair.b().head()] };
-    let (items, more) = pair.a().answer(&request, 100, 1 << 20).unwrap();
+    let (items, more) = pair.a().replica().answer(&request, 100, 1 << 20).unwrap();
     assert_eq!((items.len(), more), (1, false));
-    let inputs = items.iter().map(|item| item.believed(pair.b(), source).unwrap()).collect();
+    let inputs = items.iter().map(|item| item.believed(pair.b().replica(), source).unwrap()).collect();
     pair.b().receive(inputs).unwrap();
     assert!(pair.b().complete(&head).is_err(), "its nodes are not here");
     assert_ne!(pair.b().head(), head);
@@ -321,26 +321,31 @@ fn what_the_disk_does_not_take_is_stored_with_the_next_that_it_does() {
     let (a, b) = (open(&disk, 0), open(&other, 1));
     let heads: Vec<_> = (0..3).map(|at| touch(&a, at)).collect();
     let source = Source::History(devices[0].id());
-    let item = |head: &Link| Item::Manifest(a.manifest_bytes(head).unwrap().unwrap()).believed(&a, source).unwrap();
+    let item = |head: &Link| {
+        Item::Manifest(a.replica().manifest_bytes(head).unwrap().unwrap()).believed(a.replica(), source).unwrap()
+    };
     other.set_capacity(Some(other.used()));
     assert!(b.receive(vec![item(&heads[0]), item(&heads[1])]).is_err());
     other.set_capacity(None);
-    assert!(heads[..2].iter().all(|head| b.state.lock().chain.contains(head)), "it is kept in memory");
+    assert!(heads[..2].iter().all(|head| b.replica.known.lock().chain.contains(head)), "it is kept in memory");
     let outputs = b.receive(vec![item(&heads[2])]).unwrap();
     assert!(outputs.iter().any(|output| matches!(output, Output::Admitted(_))));
     drop(b);
     let again = open(&other, 1);
-    assert!(heads.iter().all(|head| again.state.lock().chain.contains(head)), "the ones before it too");
+    assert!(heads.iter().all(|head| again.replica.known.lock().chain.contains(head)), "the ones before it too");
     // A list that there is no room for, behind a manifest.
     let (fourth, guest) = (touch(&a, 3), DeviceKey::generate());
     let share = a.admit(&owner, &guest.identity(a.id()), Role::Reader, &label("guest")).unwrap();
     let list = a.manifest_of(&share).unwrap().share.members;
-    let list = || Item::Members(a.block(&list).unwrap().unwrap()).believed(&a, source).unwrap();
+    let list = || Item::Members(a.replica().block(&list).unwrap().unwrap()).believed(a.replica(), source).unwrap();
     (0..4).for_each(|next| other.fail(other.operations() + next, Fault::Full));
     assert!(again.receive(vec![item(&fourth), list()]).is_err());
     other.heal();
     again.receive(vec![item(&fourth), list(), item(&share)]).unwrap();
     drop(again);
     let heads = [fourth, share];
-    assert!(heads.iter().all(|head| open(&other, 1).state.lock().chain.contains(head)), "nothing is missing between");
+    assert!(
+        heads.iter().all(|head| open(&other, 1).replica.known.lock().chain.contains(head)),
+        "nothing is missing between"
+    );
 }

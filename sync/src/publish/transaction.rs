@@ -38,7 +38,7 @@ impl Transaction<'_> {
     /// # Errors
     /// If it can not be stored, or the head is not its base any more; then the checkpoint before still stands.
     pub fn checkpoint(self) -> Result<(), BucketError> {
-        let _one_at_a_time = self.bucket.publishing.lock();
+        let _one_at_a_time = self.bucket.replica.publishing.lock();
         self.check_base()?;
         self.commit(None, Some(encode_ref(&self.entry)))?;
         self.bucket.state.lock().checkpoint = Some(self.entry);
@@ -52,12 +52,12 @@ impl Transaction<'_> {
     /// If it can not be stored, this device's policy says no, or the head is not its base any more; then the head before
     /// still stands.
     pub fn publish(mut self) -> Result<Link, BucketError> {
-        let _one_at_a_time = self.bucket.publishing.lock();
+        let _one_at_a_time = self.bucket.replica.publishing.lock();
         self.check_base()?;
         self.seal_for_epoch()?;
         self.bucket.may_publish()?;
         self.settle_attempt()?;
-        self.bucket.store_rest()?;
+        self.bucket.replica.store_rest()?;
         let Some(manifest) = self.manifest()? else { return self.forget_checkpoint() };
         self.bucket.state.lock().attempted = Some(manifest.clone());
         self.commit(Some(&manifest), None)?;
@@ -78,7 +78,8 @@ impl Transaction<'_> {
         let mut meta = vec![(CHECKPOINT, checkpoint), (GENERATION, Some(generation))];
         let base = manifest.map_or_else(|| self.bucket.head(), SignedManifest::link);
         meta.push((BASE, Some(base.to_bytes().to_vec())));
-        let moved = manifest.and_then(|to| moved_pin(&self.bucket.state.lock(), &to.claims().previous?, to.link()));
+        let moved = manifest
+            .and_then(|to| moved_pin(&self.bucket.replica.known.lock().chain, &to.claims().previous?, to.link()));
         if let Some(saved) = moved {
             meta.push((SAVED, Some(saved)));
         }
@@ -116,7 +117,7 @@ impl Transaction<'_> {
     /// The manifest of this version; none if the head has the same.
     fn manifest(&self) -> Result<Option<SignedManifest>, BucketError> {
         let state = self.bucket.state.lock();
-        let (shown, genesis) = (&state.shown, &self.bucket.genesis);
+        let (shown, genesis) = (&state.shown, self.bucket.replica.genesis());
         if shown.entry() == self.entry {
             return Ok(None);
         }
@@ -154,10 +155,10 @@ impl Transaction<'_> {
     fn admit(&self, manifest: SignedManifest) -> Result<Link, BucketError> {
         let link = manifest.link();
         self.bucket.follow_own(manifest.verify()?)?;
-        let mut state = self.bucket.state.lock();
-        if !state.chain.contains(&link) {
+        if !self.bucket.replica.known.lock().chain.contains(&link) {
             return Err(Rejected::BadAncestor.into());
         }
+        let mut state = self.bucket.state.lock();
         (state.checkpoint, state.attempted) = (None, None);
         state.same.clear();
         Ok(state.shown_link)

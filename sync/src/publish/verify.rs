@@ -132,7 +132,7 @@ impl Bucket {
                 continue;
             };
             let list = SignedMemberList::decode(&bytes);
-            if let Err(why) = list.and_then(|list| list.verify(self.genesis.id, self.genesis.owner)) {
+            if let Err(why) = list.and_then(|list| list.verify(self.id(), self.owner())) {
                 report.problem(format!("member list {link}: {why}"));
             }
         }
