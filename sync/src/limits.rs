@@ -157,3 +157,7 @@ pub const JOURNAL_FILE_BYTES: u64 = 4 << 20;
 
 /// Files of the journal. When they are full, a version is made durable.
 pub const JOURNAL_FILES: usize = 16;
+
+/// How long somebody who reads waits for content that is on other machines: then it is an error, since a process that waits
+/// for a file can not be ended.
+pub const FETCH_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);

@@ -189,7 +189,7 @@ fn golden_manifests() {
 #[test]
 fn golden_topic() {
     assert_eq!(
-        hex(&jaxfs_sync::net::topic_id(&Secret::new([0x66; 32]))),
+        hex(&jaxfs_sync::net::identity::topic_id(&Secret::new([0x66; 32]))),
         "45adef295fe2816094f32edb376e275e12916d646835ba4d33b12d557de2344a"
     );
 }

@@ -72,6 +72,9 @@ pub enum BucketError {
     /// Nobody to be removed.
     #[error("device {} is no member that can be removed here", .0.short())]
     NotAMember(DeviceId),
+    /// Nobody makes so many.
+    #[error("there are too many open tickets: wait until some of them expire")]
+    TooManyInvitations,
     /// A peer sent something else than was asked for.
     #[error("block {0} is not what its link names")]
     WrongBlock(Link),

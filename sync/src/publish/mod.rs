@@ -10,6 +10,7 @@ mod create;
 mod error;
 mod follow;
 mod gc;
+mod invite;
 mod journal;
 mod members;
 mod receive;
@@ -31,6 +32,7 @@ pub use create::{NewBucket, UNFINISHED};
 pub use error::BucketError;
 pub use follow::{Counters, Watcher};
 pub use gc::{CollectProgress, CollectReport, Held, Holds};
+pub use invite::{Invitation, NotInvited, USES};
 pub use journal::Journaled;
 pub use members::MemberInfo;
 pub use receive::{Item, nodes_below};
@@ -68,6 +70,8 @@ pub struct Bucket {
     /// Who holds blocks. Before `publishing`.
     holders: Mutex<Vec<Weak<dyn Holds>>>,
     state: Mutex<State>,
+    /// Held while invitations are changed. Taken alone.
+    inviting: Mutex<()>,
     /// Who is being made a holder.
     attaching: AtomicUsize,
     /// Each holder too. Taken alone, after any other.
@@ -128,6 +132,7 @@ impl Bucket {
             collecting: RwLock::new(()),
             holders: Mutex::default(),
             state: Mutex::new(State { shown, shown_link, same: Vec::new(), checkpoint, attempted: None }),
+            inviting: Mutex::default(),
             attaching: AtomicUsize::new(0),
             mounted: Mutex::default(),
         })
@@ -156,6 +161,16 @@ impl Bucket {
     /// Its chain, and its blocks as they are stored.
     pub const fn replica(&self) -> &Arc<Replica> {
         &self.replica
+    }
+
+    /// What whoever joins begins with: the bytes of the genesis and of its member list.
+    ///
+    /// # Errors
+    /// If the store can not say.
+    pub fn beginning(&self) -> Result<(Vec<u8>, Vec<u8>), BucketError> {
+        let genesis = self.replica.genesis();
+        let list = self.vault.store().get(&genesis.share.members)?;
+        Ok((genesis.bytes().to_vec(), list.ok_or(BucketError::Missing("the first member list"))?))
     }
 
     /// Its blocks in the clear.

@@ -10,6 +10,9 @@ use crate::crypto::block::NodeBlock;
 use crate::link::{Codec, Link};
 use crate::store::Commit;
 
+/// The store's name for the note that data may be missing.
+const LACKS_DATA: &str = "lacks data";
+
 /// Something that a peer is sent in answer to a question for history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
@@ -110,7 +113,60 @@ impl Replica {
         if !self.lacking(&self.roots_of(version)?)?.is_empty() {
             return Err(BucketError::NoContent(*version));
         }
-        Ok(self.store().commit(Commit::default())?)
+        // Of what the nodes name, not all is here, as far as anybody knows.
+        let meta = vec![(LACKS_DATA, Some(vec![1]))];
+        Ok(self.store().commit(Commit { manifests: Vec::new(), meta })?)
+    }
+
+    /// Whether some data of what is shown may be missing.
+    ///
+    /// # Errors
+    /// If the store can not say.
+    pub fn lacks_data(&self) -> Result<bool, BucketError> {
+        Ok(self.store().meta(LACKS_DATA)?.is_some())
+    }
+
+    /// Makes blocks durable that were put; with `all`, also that no data is missing.
+    ///
+    /// # Errors
+    /// If they can not be.
+    pub fn keep_data(&self, all: bool) -> Result<(), BucketError> {
+        let meta = if all { vec![(LACKS_DATA, None)] } else { Vec::new() };
+        Ok(self.store().commit(Commit { manifests: Vec::new(), meta })?)
+    }
+
+    /// These nodes, and all that are below them and here. O(nodes).
+    ///
+    /// # Errors
+    /// If the store can not say.
+    pub fn all_nodes(&self, roots: &[Link]) -> Result<Vec<Link>, BucketError> {
+        let (mut seen, mut open) = (BTreeSet::new(), roots.to_vec());
+        while let Some(link) = open.pop() {
+            if seen.contains(&link) {
+                continue;
+            }
+            if let Some(bytes) = self.block(&link)? {
+                open.extend(nodes_below(&link, &bytes)?);
+                seen.insert(link);
+            }
+        }
+        Ok(seen.into_iter().collect())
+    }
+
+    /// The data that these nodes name and that is not here. Nodes that are not here, or are damaged, are passed over.
+    ///
+    /// # Errors
+    /// If the store can not say.
+    pub fn lacking_data(&self, nodes: &[Link]) -> Result<Vec<Link>, BucketError> {
+        let mut data = Vec::new();
+        for link in nodes {
+            if let Some(bytes) = self.block(link)?
+                && let Ok(node) = NodeBlock::decode(link, &bytes)
+            {
+                data.extend(node.links.iter().map(|at| at.link).filter(|link| link.codec() == Codec::Raw));
+            }
+        }
+        self.lacking(&data)
     }
 
     /// Stores manifests that are in the chain and not on disk, parents first.

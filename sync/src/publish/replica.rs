@@ -131,11 +131,33 @@ impl Replica {
         self.known.lock().chain.head()
     }
 
+    /// The version that is shown; none before one is whole.
+    pub fn shown(&self) -> Option<Link> {
+        self.known.lock().chain.shown()
+    }
+
+    /// How many versions are known.
+    pub fn versions(&self) -> u64 {
+        self.known.lock().chain.len() as u64
+    }
+
+    /// What a device may do by the list of the version that is shown.
+    pub fn shown_role(&self, device: &DeviceId) -> Option<Role> {
+        let known = self.known.lock();
+        let record = known.chain.record(&known.chain.shown()?)?;
+        known.lists.get(&record.members)?.role(device)
+    }
+
     /// The member list of the head.
     pub fn members(&self) -> Option<MemberList> {
+        self.members_but(None)
+    }
+
+    /// That, unless it is this one.
+    pub fn members_but(&self, seen: Option<&Link>) -> Option<MemberList> {
         let known = self.known.lock();
         let record = known.chain.record(&known.chain.head())?;
-        known.lists.get(&record.members).cloned()
+        known.lists.get(&record.members).filter(|list| Some(&list.link()) != seen).cloned()
     }
 
     /// What a device may do by that; none if it is no member.

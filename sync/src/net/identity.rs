@@ -1,6 +1,6 @@
 //! A device and a bucket as the network knows them: an endpoint's identity, and a topic's name. Nothing here opens a socket.
 
-use iroh_base::{EndpointId, SecretKey};
+use iroh::{EndpointId, SecretKey};
 
 use crate::bucket::{DeviceId, DeviceKey};
 use crate::crypto::Secret;
@@ -13,6 +13,11 @@ pub fn endpoint_key(device: &DeviceKey) -> SecretKey {
 /// The network address of a device; `None` if its id is no point of the curve.
 pub fn endpoint_id(device: &DeviceId) -> Option<EndpointId> {
     EndpointId::from_bytes(&device.0).ok()
+}
+
+/// The device at an address.
+pub fn device_id(endpoint: &EndpointId) -> DeviceId {
+    DeviceId(*endpoint.as_bytes())
 }
 
 /// The 32 bytes of the gossip topic of one epoch of a bucket. Only who has the epoch's network secret knows them, and a
@@ -32,7 +37,7 @@ mod tests {
         let endpoint = endpoint_key(&device);
         assert_eq!(endpoint.public(), endpoint_id(&device.id()).unwrap());
         assert_eq!(endpoint.public().as_bytes(), &device.id().0);
-        let signature = iroh_base::Signature::from_bytes(&device.sign("test", b"message").0);
+        let signature = iroh::Signature::from_bytes(&device.sign("test", b"message").0);
         assert!(endpoint.public().verify(b"test\0message", &signature).is_ok());
     }
 

@@ -1,0 +1,51 @@
+//! What the network needs of a bucket on this machine, whether it can be read here or not.
+
+use crate::chain::{Input, Output};
+use crate::link::Link;
+use crate::publish::{Bucket, BucketError, Replica};
+
+/// A bucket on this machine.
+pub trait Local: Send + Sync {
+    /// Its chain and blocks.
+    fn replica(&self) -> &Replica;
+
+    /// Takes in what happened; see [`Replica::receive`]. Blocks.
+    ///
+    /// # Errors
+    /// If it can not be stored.
+    fn receive(&self, inputs: Vec<Input>) -> Result<Vec<Output>, BucketError>;
+
+    /// All nodes of a version are here; see [`Replica::complete`]. Blocks.
+    ///
+    /// # Errors
+    /// If they are not, or can not be made durable.
+    fn complete(&self, version: &Link) -> Result<Vec<Output>, BucketError>;
+}
+
+impl Local for Replica {
+    fn replica(&self) -> &Replica {
+        self
+    }
+
+    fn receive(&self, inputs: Vec<Input>) -> Result<Vec<Output>, BucketError> {
+        Replica::receive(self, inputs)
+    }
+
+    fn complete(&self, version: &Link) -> Result<Vec<Output>, BucketError> {
+        Replica::complete(self, version)
+    }
+}
+
+impl Local for Bucket {
+    fn replica(&self) -> &Replica {
+        Bucket::replica(self)
+    }
+
+    fn receive(&self, inputs: Vec<Input>) -> Result<Vec<Output>, BucketError> {
+        Bucket::receive(self, inputs)
+    }
+
+    fn complete(&self, version: &Link) -> Result<Vec<Output>, BucketError> {
+        Bucket::complete(self, version)
+    }
+}

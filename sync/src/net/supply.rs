@@ -1,0 +1,380 @@
+//! Fetches file content: what somebody waits for at once, and the rest of what is shown in the background.
+//!
+//! Which blocks are missing is found by going through nodes that came from others, and no others; what a crash makes us
+//! forget of that, the store remembers as "not all is here", and then everything is gone through again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::swarm::Swarm;
+use super::wire::{Notice, Urgency, WireError};
+use super::{Shared, blocks, peers};
+use crate::bucket::DeviceId;
+use crate::limits::FETCH_DEADLINE;
+use crate::link::Link;
+use crate::publish::BucketError;
+
+/// Blocks in one question, where nobody waits: 4 MiB of full chunks.
+const BATCH: usize = 128;
+/// Questions at once, each to another member where there are several.
+const AT_ONCE: usize = 3;
+/// Readers that are served at once.
+const READERS: usize = 64;
+/// How often it is tried again where nobody had something.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Bytes of blocks that are handed to the store at once.
+const STORE_AT_ONCE: usize = 1 << 20;
+/// So many blocks come before they are made durable.
+const COMMIT_EVERY: usize = 1_024;
+
+/// What is missing of a bucket's data.
+#[derive(Default)]
+pub(super) struct Supply {
+    inner: Mutex<Inner>,
+    bell: Notify,
+    demand: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    wants: Vec<Want>,
+    /// Nodes that came, and were not gone through yet.
+    fresh: Vec<Link>,
+    /// Data that nobody had.
+    absent: Vec<Link>,
+    /// Data that is on its way.
+    coming: usize,
+    shown: Option<Link>,
+    ended: bool,
+}
+
+/// Blocks that somebody waits for.
+pub(super) struct Want {
+    links: Vec<Link>,
+    deadline: Instant,
+    done: Option<Box<dyn FnOnce(bool) + Send>>,
+}
+
+impl Want {
+    pub(super) fn new(links: &[Link], done: Box<dyn FnOnce(bool) + Send>) -> Self {
+        Self { links: links.to_vec(), deadline: Instant::now() + FETCH_DEADLINE, done: Some(done) }
+    }
+}
+
+/// Whoever waits hears of it, whatever happens.
+impl Drop for Want {
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take() {
+            done(false);
+        }
+    }
+}
+
+impl Supply {
+    pub(super) fn want(&self, want: Want) {
+        let mut inner = self.inner.lock();
+        if !inner.ended {
+            inner.wants.push(want);
+            drop(inner);
+            self.demand.notify_one();
+        }
+    }
+
+    /// Something changed that may make blocks be found.
+    pub(super) fn ring(&self) {
+        self.bell.notify_one();
+    }
+
+    /// These nodes came from others.
+    pub(super) fn came(&self, nodes: Vec<Link>) {
+        self.inner.lock().fresh.extend(nodes);
+    }
+
+    /// Another version is shown.
+    pub(super) fn shown(&self, version: Link) {
+        self.inner.lock().shown = Some(version);
+        self.ring();
+    }
+
+    /// How many blocks are known to be missing, and nodes not looked through.
+    pub(super) fn missing(&self) -> u64 {
+        let inner = self.inner.lock();
+        (inner.fresh.len() + inner.absent.len() + inner.coming) as u64
+    }
+
+    pub(super) fn end(&self) {
+        let wants = {
+            let mut inner = self.inner.lock();
+            inner.ended = true;
+            std::mem::take(&mut inner.wants)
+        };
+        drop(wants);
+    }
+}
+
+/// Fetches for as long as it is not stopped.
+pub(super) async fn run(shared: Arc<Shared>, swarm: Arc<Swarm>) {
+    tokio::join!(serve_readers(&shared, &swarm), fill(&shared, &swarm));
+}
+
+/// What somebody waits for.
+async fn serve_readers(shared: &Arc<Shared>, swarm: &Arc<Swarm>) {
+    let (permits, mut tasks) = (Arc::new(Semaphore::new(READERS)), JoinSet::new());
+    loop {
+        let wants = std::mem::take(&mut swarm.supply.inner.lock().wants);
+        for want in wants {
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+            let (shared, swarm) = (Arc::clone(shared), Arc::clone(swarm));
+            tasks.spawn(async move {
+                satisfy(&shared, &swarm, want).await;
+                drop(permit);
+            });
+        }
+        while tasks.try_join_next().is_some() {}
+        swarm.supply.demand.notified().await;
+    }
+}
+
+/// Asks one member after the other until all is here, or it is too late.
+async fn satisfy(shared: &Shared, swarm: &Swarm, mut want: Want) {
+    let work = async {
+        loop {
+            for from in members(shared, swarm) {
+                let links = std::mem::take(&mut want.links);
+                match get(shared, swarm, &from, links.clone(), Urgency::Reader).await {
+                    Ok(rest) => want.links = rest,
+                    Err(error) => {
+                        tracing::debug!(peer = %from.short(), %error, "a reader is not served");
+                        want.links = links;
+                    }
+                }
+                if want.links.is_empty() {
+                    return;
+                }
+            }
+            // Whoever has it may come in time.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let came = tokio::time::timeout_at(want.deadline, work).await.is_ok();
+    if let Some(done) = want.done.take() {
+        done(came);
+    }
+}
+
+/// Connected members, another one first each time.
+fn members(shared: &Shared, swarm: &Swarm) -> Vec<DeviceId> {
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    let mut members: Vec<_> = swarm.connected_members(shared).into_iter().collect();
+    let first = TURN.fetch_add(1, Ordering::Relaxed).checked_rem(members.len()).unwrap_or(0);
+    members.rotate_left(first);
+    members
+}
+
+/// Fetches those of these blocks that are not here from a member. Gives those that it did not have either.
+async fn get(
+    shared: &Shared,
+    swarm: &Swarm,
+    from: &DeviceId,
+    links: Vec<Link>,
+    urgency: Urgency,
+) -> Result<Vec<Link>, WireError> {
+    let links = swarm.store_work(move |local| local.replica().lacking(&links)).await?;
+    if links.is_empty() {
+        return Ok(links);
+    }
+    let connection = shared.blocks(from).await?;
+    let (mut rest, mut batch, mut size) = (Vec::new(), Vec::new(), 0);
+    let mut coming = blocks::ask(swarm, &connection, &links, urgency).await?;
+    for link in &links {
+        match coming.next().await?.flatten() {
+            Some(block) => {
+                size += block.len();
+                batch.push((*link, block));
+            }
+            None => rest.push(*link),
+        }
+        // Stored while the next ones come.
+        if size > STORE_AT_ONCE {
+            size = 0;
+            store(swarm, std::mem::take(&mut batch)).await?;
+        }
+    }
+    store(swarm, batch).await?;
+    Ok(rest)
+}
+
+async fn store(swarm: &Swarm, batch: Vec<(Link, Vec<u8>)>) -> Result<(), WireError> {
+    let stored = swarm.store_work(move |local| {
+        for (link, block) in batch {
+            match local.replica().put_block(&link, &block) {
+                Err(BucketError::WrongBlock(_)) => return Ok(false),
+                other => other?,
+            }
+        }
+        Ok(true)
+    });
+    if stored.await? { Ok(()) } else { Err(WireError::Malformed("a block that is another")) }
+}
+
+/// The rest, in the background.
+async fn fill(shared: &Arc<Shared>, swarm: &Arc<Swarm>) {
+    if let Err(error) = begin(swarm).await {
+        tracing::warn!(%error, "it is not known which content is missing");
+    }
+    let (mut batches, mut uncommitted, mut told) = (JoinSet::<usize>::new(), 0, None);
+    // Whether the store has a note that something is missing.
+    let mut noted = true;
+    loop {
+        while let Some(done) = batches.try_join_next() {
+            uncommitted += done.unwrap_or(0);
+        }
+        if uncommitted >= COMMIT_EVERY && commit(swarm, false).await {
+            uncommitted = 0;
+        }
+        let links = match next(swarm).await {
+            Ok(links) => links,
+            Err(error) => {
+                tracing::warn!(%error, "it is not known which content is missing");
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+        };
+        if !links.is_empty() {
+            while batches.len() >= AT_ONCE {
+                uncommitted += batches.join_next().await.and_then(Result::ok).unwrap_or(0);
+            }
+            swarm.supply.inner.lock().coming += links.len();
+            batches.spawn(fetch(Arc::clone(shared), Arc::clone(swarm), links));
+            continue;
+        }
+        if let Some(done) = batches.join_next().await {
+            uncommitted += done.unwrap_or(0);
+            continue;
+        }
+        let (shown, absent) = {
+            let inner = swarm.supply.inner.lock();
+            (inner.shown, !inner.absent.is_empty())
+        };
+        if absent {
+            drop(tokio::time::timeout(AGAIN, swarm.supply.bell.notified()).await);
+            let mut inner = swarm.supply.inner.lock();
+            let absent = std::mem::take(&mut inner.absent);
+            inner.coming += absent.len();
+            drop(inner);
+            batches.spawn(fetch(Arc::clone(shared), Arc::clone(swarm), absent));
+            continue;
+        }
+        if uncommitted > 0 && commit(swarm, true).await {
+            (uncommitted, noted) = (0, false);
+        }
+        if let Some(version) = shown.filter(|_| uncommitted == 0) {
+            tell_holds(shared, swarm, version, &mut told);
+        }
+        if tokio::time::timeout(AGAIN, swarm.supply.bell.notified()).await.is_ok() {
+            noted = true;
+        } else if noted && commit(swarm, true).await {
+            noted = false;
+        } else {
+            swarm.supply.bell.notified().await;
+            noted = true;
+        }
+    }
+}
+
+/// What is known at the start.
+async fn begin(swarm: &Swarm) -> Result<(), WireError> {
+    let (shown, roots) = swarm
+        .store_work(|local| {
+            let replica = local.replica();
+            let shown = replica.shown();
+            let roots = match shown.filter(|_| replica.lacks_data().unwrap_or(true)) {
+                Some(shown) => replica.roots_of(&shown)?.to_vec(),
+                None => Vec::new(),
+            };
+            Ok((shown, roots))
+        })
+        .await?;
+    let whole = swarm.store_work(move |local| local.replica().all_nodes(&roots)).await?;
+    let mut inner = swarm.supply.inner.lock();
+    inner.shown = shown;
+    inner.fresh.extend(whole);
+    Ok(())
+}
+
+/// Data that is missing, of nodes that were not gone through.
+async fn next(swarm: &Swarm) -> Result<Vec<Link>, WireError> {
+    let mut found = BTreeSet::new();
+    loop {
+        let nodes: Vec<_> = {
+            let mut inner = swarm.supply.inner.lock();
+            let keep = inner.fresh.len().saturating_sub(16);
+            inner.fresh.drain(keep..).collect()
+        };
+        if nodes.is_empty() {
+            break;
+        }
+        let again = nodes.clone();
+        let links = swarm.store_work(move |local| local.replica().lacking_data(&nodes)).await;
+        match links {
+            Ok(links) => found.extend(links),
+            Err(error) => {
+                swarm.supply.inner.lock().fresh.extend(again);
+                return Err(error);
+            }
+        }
+        if found.len() >= BATCH {
+            break;
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// Fetches blocks from whoever has them; gives how many came.
+async fn fetch(shared: Arc<Shared>, swarm: Arc<Swarm>, links: Vec<Link>) -> usize {
+    let (all, mut rest) = (links.len(), Vec::new());
+    for batch in links.chunks(BATCH) {
+        let mut open = batch.to_vec();
+        for from in members(&shared, &swarm) {
+            if open.is_empty() {
+                break;
+            }
+            match get(&shared, &swarm, &from, open.clone(), Urgency::Background).await {
+                Ok(left) => open = left,
+                Err(error) => tracing::debug!(peer = %from.short(), %error, "content is not to be had"),
+            }
+        }
+        swarm.supply.inner.lock().coming -= batch.len();
+        rest.extend(open);
+    }
+    let came = all - rest.len();
+    swarm.supply.inner.lock().absent.extend(rest);
+    came
+}
+
+/// Makes what came durable; with `all`, also that nothing is missing.
+async fn commit(swarm: &Swarm, all: bool) -> bool {
+    let done = swarm.store_work(move |local| local.replica().keep_data(all)).await;
+    done.inspect_err(|error| tracing::warn!(%error, "content that came is not durable yet")).is_ok()
+}
+
+/// Tells connected members that all of a version is here, each once; `told` has whom.
+fn tell_holds(shared: &Shared, swarm: &Swarm, version: Link, told: &mut Option<(Link, BTreeSet<DeviceId>)>) {
+    let notice = Arc::new(Notice::Holds { bucket: swarm.genesis(), version });
+    let members = swarm.connected_members(shared);
+    let before = told.replace((version, members.clone())).filter(|(at, _)| *at == version);
+    let knows = |device: &DeviceId| before.as_ref().is_some_and(|(_, told)| told.contains(device));
+    for device in members.iter().filter(|device| !knows(device)) {
+        if let Some(connection) = shared.peers.chain(device) {
+            let notice = Arc::clone(&notice);
+            tokio::spawn(async move { drop(peers::tell(&connection, &notice).await) });
+        }
+    }
+}
