@@ -1,5 +1,7 @@
 //! What a person may type: the commands, their options, and the help that goes with each.
 
+pub(crate) mod peers;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::options;
+use peers::{JoinArgs, MembersArgs, NetworkArgs, PeersArgs, RelayArg, ShareArgs};
 
 /// An end-to-end encrypted folder, mounted as an ordinary directory.
 #[derive(Parser, Debug)]
@@ -36,6 +39,10 @@ pub(crate) enum Command {
     /// Publish what is written, and unmount
     #[command(visible_alias = "umount")]
     Unmount(UnmountArgs),
+    /// Make a ticket that lets another device join a bucket
+    Share(ShareArgs),
+    /// Join a bucket with a ticket, and mount it
+    Join(JoinArgs),
     /// Show heads, what is unpublished, and space
     Status(StatusArgs),
     /// Wait until everything written is published
@@ -44,6 +51,12 @@ pub(crate) enum Command {
     Log(LogArgs),
     /// Choose what is shown, where that is not simply the newest version
     Head(HeadArgs),
+    /// List, change and remove the members of a bucket
+    Members(MembersArgs),
+    /// Show which other devices are connected
+    Peers(PeersArgs),
+    /// Show or change how this home is on the network
+    Network(NetworkArgs),
     /// List, create and remove the buckets of this home
     Buckets(BucketsArgs),
     /// Show, export, import and protect this device's keys
@@ -96,6 +109,8 @@ pub(crate) struct MountArgs {
     /// Mount options, as in fstab
     #[arg(short, value_name = "OPTIONS", value_delimiter = ',')]
     pub(crate) options: Vec<String>,
+    #[command(flatten)]
+    pub(crate) relay: RelayArg,
 }
 
 /// `--owner`.
@@ -140,10 +155,16 @@ pub(crate) struct StatusArgs {
 
 /// `jaxfs sync`.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  jaxfs sync ~/Bucket")]
+#[command(after_help = "Example:\n  jaxfs sync ~/Bucket\n  jaxfs sync ~/Bucket --published 2 --timeout 60")]
 pub(crate) struct SyncArgs {
     /// Only the bucket that is mounted here
     pub(crate) dir: Option<PathBuf>,
+    /// Wait until so many other devices have all of it as well
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) published: u64,
+    /// How long to wait for that, in seconds [default: for ever]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
 }
 
 /// `jaxfs log`.
@@ -457,10 +478,15 @@ mod tests {
             [
                 "mount",
                 "unmount",
+                "share",
+                "join",
                 "status",
                 "sync",
                 "log",
                 "head",
+                "members",
+                "peers",
+                "network",
                 "buckets",
                 "key",
                 "verify",

@@ -55,15 +55,13 @@ pub(crate) struct User {
     pub(crate) gid: u32,
 }
 
-/// What `mount`'s arguments ask for. Later options win over earlier ones, as in mount(8).
-pub(crate) fn settings(args: &MountArgs, user: User) -> Result<MountSettings, BadOption> {
-    let owner = match args.owner {
-        Some(OwnerArg::Stored) => OwnerSetting::Stored,
-        Some(OwnerArg::Me) => OwnerSetting::Me { uid: user.uid, gid: user.gid },
-        None if user.uid == 0 => OwnerSetting::Stored,
-        None => OwnerSetting::Me { uid: user.uid, gid: user.gid },
+/// What is mounted where nothing is asked for.
+pub(crate) const fn plain(user: User) -> MountSettings {
+    let owner = match user.uid {
+        0 => OwnerSetting::Stored,
+        uid => OwnerSetting::Me { uid, gid: user.gid },
     };
-    let mut settings = MountSettings {
+    MountSettings {
         read_only: false,
         owner,
         allow_other: false,
@@ -72,7 +70,17 @@ pub(crate) fn settings(args: &MountArgs, user: User) -> Result<MountSettings, Ba
         cache_bytes: CACHE_BYTES,
         dirty_bytes: DIRTY_BYTES,
         max_space: None,
-    };
+    }
+}
+
+/// What `mount`'s arguments ask for. Later options win over earlier ones, as in mount(8).
+pub(crate) fn settings(args: &MountArgs, user: User) -> Result<MountSettings, BadOption> {
+    let mut settings = plain(user);
+    match args.owner {
+        Some(OwnerArg::Stored) => settings.owner = OwnerSetting::Stored,
+        Some(OwnerArg::Me) => settings.owner = OwnerSetting::Me { uid: user.uid, gid: user.gid },
+        None => {}
+    }
     for option in args.options.iter().map(|option| option.trim()).filter(|option| !option.is_empty()) {
         apply(&mut settings, option)?;
     }
@@ -166,6 +174,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::cli::peers::RelayArg;
 
     const SOMEONE: User = User { uid: 1000, gid: 100 };
     const ROOT: User = User { uid: 0, gid: 0 };
@@ -179,6 +188,7 @@ mod tests {
             owner: None,
             max_space: None,
             options: options.iter().map(ToString::to_string).collect(),
+            relay: RelayArg { relay: None },
         }
     }
 

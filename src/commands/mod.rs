@@ -7,6 +7,7 @@ mod head;
 mod key;
 mod log;
 mod mount;
+mod peers;
 mod status;
 mod sync;
 mod unmount;
@@ -37,6 +38,11 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Sync(args) => sync::run(&home, &args),
         Command::Log(args) => log::run(&home, &args),
         Command::Head(args) => head::run(&home, &args),
+        Command::Share(args) => peers::share(&home, &args),
+        Command::Join(args) => peers::join(&home, &args),
+        Command::Members(args) => peers::members(&home, args),
+        Command::Peers(args) => peers::peers(&home, &args),
+        Command::Network(args) => peers::network(&home, &args),
         Command::Buckets(args) => buckets::run(&home, args),
         Command::Key(args) => key::run(&home, args.action),
         Command::Verify(args) => verify::run(&home, &args),

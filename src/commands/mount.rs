@@ -1,14 +1,14 @@
 //! `jaxfs mount`.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
 use super::unexpected;
 use crate::cli::MountArgs;
-use crate::control::protocol::{Failure, MountRequest, MountedReport, Reply, Request};
+use crate::control::protocol::{Failure, MountRequest, MountSettings, MountedReport, Reply, Request};
 use crate::home::Home;
 use crate::human::{one_line, quoted};
 use crate::mountpoint;
@@ -30,12 +30,24 @@ pub(super) fn run(home: &Home, args: &MountArgs) -> Result<()> {
         return foreground(home, request);
     }
     let mut session = Session::start(home)?;
+    super::peers::set_relay(&mut session, &args.relay)?;
     let result = mount(home, &mut session, &request);
     if result.is_err() {
         // A node without a mount leaves; the next command need not wait for that.
         drop(session);
     }
     result
+}
+
+/// Mounts a bucket that is known by its id.
+pub(super) fn mount_bucket(
+    home: &Home,
+    session: &mut Session,
+    dir: PathBuf,
+    id: &str,
+    settings: MountSettings,
+) -> Result<()> {
+    mount(home, session, &MountRequest { dir, bucket: Some(id.to_owned()), settings })
 }
 
 fn mount(home: &Home, session: &mut Session, request: &MountRequest) -> Result<()> {

@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::head::because;
 use super::{target, unexpected};
 use crate::cli::StatusArgs;
+use crate::control::peers::SwarmReport;
 use crate::control::protocol::{BucketReport, HeadReport, MountReport, Reply, Request, Target};
 use crate::home::Home;
 use crate::human::{bytes, count, one_line, quoted, table, utc};
@@ -99,6 +100,7 @@ fn human(report: &BucketReport) -> String {
         if let Some(why) = &head.refusal {
             rows.push(("refused", format!("{why}: `jaxfs head policy` changes that")));
         }
+        rows.extend(report.swarm.as_ref().map(|swarm| ("peers", peers(swarm))));
         let (blocks, manifests) =
             (count(report.blocks, "block", "blocks"), count(report.manifests, "version", "versions"));
         rows.push(("space", format!("{} in {blocks}, {manifests}", bytes(report.stored_bytes))));
@@ -108,6 +110,19 @@ fn human(report: &BucketReport) -> String {
     }
     let rows: Vec<_> = rows.into_iter().map(|(key, value)| vec![format!("  {key}"), value]).collect();
     format!("{name}\n{}", table(&rows))
+}
+
+/// Who is there, who has everything, and what is still to come.
+fn peers(swarm: &SwarmReport) -> String {
+    let others = swarm.members.saturating_sub(1);
+    let mut text = format!("{} of {others} connected, {} with everything", swarm.connected, swarm.holders);
+    if swarm.incomplete > 0 {
+        text += &format!("; {} on the way", count(swarm.incomplete, "version", "versions"));
+    }
+    if swarm.missing > 0 {
+        text += &format!("; {} on the way", count(swarm.missing, "block", "blocks"));
+    }
+    format!("{text}; {} in, {} out", bytes(swarm.received_bytes), bytes(swarm.sent_bytes))
 }
 
 fn mounted(mount: Option<&MountReport>) -> String {
@@ -163,6 +178,7 @@ mod tests {
             manifests: 8,
             blocks: 1,
             stored_bytes: 2048,
+            swarm: None,
             trouble: None,
         }
     }

@@ -15,7 +15,7 @@ use crate::session::Session;
 pub(super) fn run(home: &Home, args: &SyncArgs) -> Result<()> {
     let target = target(args.dir.as_deref())?;
     let mut out = io::stdout().lock();
-    match Session::open(home)?.call(&Request::Sync { target })? {
+    match Session::open(home)?.call(&Request::Sync { target, holders: args.published, seconds: args.timeout })? {
         Reply::Synced(synced) if synced.is_empty() => writeln!(out, "nothing is mounted, and everything is published")?,
         Reply::Synced(synced) => {
             for bucket in synced {

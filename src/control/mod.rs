@@ -4,6 +4,7 @@
 //! user's alone (0600, in a directory that is 0700), and each peer's user id is checked besides.
 
 pub(crate) mod client;
+pub(crate) mod peers;
 pub(crate) mod protocol;
 pub(crate) mod server;
 mod socket;

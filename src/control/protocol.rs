@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::peers::{PeersReply, PeersRequest, SwarmReport};
+
 /// The version that this program speaks.
 pub(crate) const VERSION: u32 = 1;
 /// The longest request line: two paths (4,096 bytes, escaped fourfold at worst) and change.
@@ -61,12 +63,14 @@ pub(crate) enum Request {
     },
     /// Answered by `Status`, of all buckets or of the one mounted there.
     Status { target: Target },
-    /// Publishes what is written, everywhere or there. Answered by `Synced`.
-    Sync { target: Target },
+    /// Publishes what is written, everywhere or there, and waits until so many others have it. Answered by `Synced`.
+    Sync { target: Target, holders: u64, seconds: Option<u64> },
     /// Answered by events with versions, newest first, and `Done`.
     Log { target: Target },
     /// Changes what is shown, or tells it. Answered by `Head`.
     Head { target: Target, action: HeadRequest },
+    /// About members and peers. Answered by `Peers`.
+    Peers(PeersRequest),
     /// Answered by `Metrics`.
     Metrics,
     /// Answered by `Buckets`.
@@ -182,6 +186,8 @@ pub(crate) enum Answer {
 pub(crate) enum Event {
     /// Bytes or blocks done, of all; 0 where it is not known how many there are.
     Progress { done: u64, all: u64 },
+    /// How far joining is, in words.
+    Joining(String),
     /// Versions of a bucket.
     Versions(Vec<Version>),
 }
@@ -196,6 +202,7 @@ pub(crate) enum Reply {
     Status(Vec<BucketReport>),
     Synced(Vec<SyncReport>),
     Head(Box<HeadAnswer>),
+    Peers(PeersReply),
     Metrics(String),
     Buckets(Vec<BucketReport>),
     Bucket(BucketName),
@@ -242,6 +249,8 @@ pub(crate) struct BucketReport {
     pub(crate) blocks: u64,
     /// Bytes on this machine's disk.
     pub(crate) stored_bytes: u64,
+    /// Absent where it is not on the network.
+    pub(crate) swarm: Option<SwarmReport>,
     /// The last failure, if nothing has gone well since.
     pub(crate) trouble: Option<String>,
 }

@@ -7,11 +7,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, ensure};
-use jaxfs_sync::bucket::DeviceKey;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use jaxfs_sync::bucket::{DeviceId, DeviceKey, Role};
 use jaxfs_sync::limits::LABEL_BYTES;
 use jaxfs_sync::link::BucketId;
-use jaxfs_sync::publish::{Bucket, NewBucket, Repaired, UNFINISHED as NEW};
+use jaxfs_sync::publish::{Bucket, BucketError, NewBucket, Repaired, Replica, UNFINISHED as NEW};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -19,6 +19,8 @@ use crate::control::protocol::SecretText;
 
 /// Names of folders that are not buckets yet, or no longer: what a crash left there is swept away.
 const REMOVED: &str = ".removed-";
+/// Of a bucket that is being joined. It is gone on with.
+const JOINING: &str = ".joining-";
 
 /// The buckets of one home. A bucket that was opened stays open, since its database can be opened only once.
 pub(super) struct Buckets {
@@ -28,7 +30,14 @@ pub(super) struct Buckets {
 }
 
 /// Holds one bucket; locked while it is opened or removed.
-type Place = Arc<Mutex<Option<Arc<Bucket>>>>;
+type Place = Arc<Mutex<Option<Open>>>;
+
+/// What is open.
+enum Open {
+    Bucket(Arc<Bucket>),
+    /// Kept without being read.
+    Mirror(Arc<Replica>),
+}
 
 impl Buckets {
     /// The buckets in `folder`. Only for the holder of the home's lock: sweeps away what a crash left half done.
@@ -66,20 +75,63 @@ impl Buckets {
     pub(super) fn open(&self, id: BucketId, device: &Arc<DeviceKey>) -> Result<Arc<Bucket>> {
         let place = self.place(id);
         let mut place = place.lock();
-        if let Some(bucket) = &*place {
-            return Ok(bucket.clone());
+        match &*place {
+            Some(Open::Bucket(bucket)) => return Ok(bucket.clone()),
+            Some(Open::Mirror(_)) => return Err(BucketError::Mirror.into()),
+            None => {}
         }
         let dir = self.dir(id);
         let opened = Bucket::open(&dir, device.clone()).map_err(|error| {
             let shown = dir.display();
+            if matches!(error, BucketError::Mirror) {
+                return anyhow::Error::from(error);
+            }
             anyhow!(
                 "bucket {id} can not be opened: {error}: `jaxfs verify --repair {id}` does what can be done; else put {shown} \
                  back from a backup"
             )
         })?;
         let bucket = Arc::new(opened);
-        *place = Some(bucket.clone());
+        *place = Some(Open::Bucket(bucket.clone()));
         Ok(bucket)
+    }
+
+    /// A bucket that this device keeps as a mirror.
+    pub(super) fn mirror(&self, id: BucketId, device: DeviceId) -> Result<Arc<Replica>> {
+        let place = self.place(id);
+        let mut place = place.lock();
+        match &*place {
+            Some(Open::Mirror(replica)) => return Ok(replica.clone()),
+            Some(Open::Bucket(_)) => bail!("bucket {id} is no mirror"),
+            None => {}
+        }
+        let replica = Arc::new(Replica::open(&self.dir(id), device)?);
+        ensure!(replica.shown_role(&device) == Some(Role::Mirror), "bucket {id} is no mirror");
+        *place = Some(Open::Mirror(replica.clone()));
+        Ok(replica)
+    }
+
+    /// All buckets that are open and can be read.
+    pub(super) fn opened(&self) -> Vec<Arc<Bucket>> {
+        let places: Vec<_> = self.places.lock().values().cloned().collect();
+        let bucket = |place: Place| match &*place.lock() {
+            Some(Open::Bucket(bucket)) => Some(bucket.clone()),
+            _ => None,
+        };
+        places.into_iter().filter_map(bucket).collect()
+    }
+
+    /// Where a bucket is put together that is being joined. What was begun there before is gone on with.
+    pub(super) fn joining(&self, id: BucketId) -> Result<PathBuf> {
+        self.make_folder()?;
+        Ok(self.folder.join(format!("{JOINING}{id}")))
+    }
+
+    /// A bucket that was joined is one of this home's. It must be closed.
+    pub(super) fn joined(&self, id: BucketId) -> Result<()> {
+        fs::rename(self.folder.join(format!("{JOINING}{id}")), self.dir(id))
+            .and_then(|()| sync_folder(&self.folder))
+            .context("can not keep the bucket")
     }
 
     /// Makes an empty bucket.
@@ -92,16 +144,11 @@ impl Buckets {
         ensure!(!name.trim().is_empty(), "a bucket needs a name: `jaxfs buckets create NAME`");
         ensure!(name.len() <= LABEL_BYTES, "a bucket's name has at most {LABEL_BYTES} bytes: choose a shorter one");
         ensure!(!name.contains(char::is_control), "a bucket's name has no control characters: choose another one");
-        match DirBuilder::new().mode(0o700).create(&self.folder) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(error).with_context(|| format!("can not make {}", self.folder.display()));
-            }
-            _ => {}
-        }
+        self.make_folder()?;
         let passphrase = passphrase.map(SecretText::expose);
         let new = NewBucket { name, device_name: &device_name(), device, passphrase };
         let bucket = Arc::new(new.create(&self.folder).context("can not make a bucket")?);
-        *self.place(bucket.id()).lock() = Some(bucket.clone());
+        *self.place(bucket.id()).lock() = Some(Open::Bucket(bucket.clone()));
         Ok(bucket)
     }
 
@@ -125,22 +172,34 @@ impl Buckets {
         Bucket::repair(&self.dir(id), progress).context("can not repair")
     }
 
+    fn make_folder(&self) -> Result<()> {
+        match DirBuilder::new().mode(0o700).create(&self.folder) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                Err(error).with_context(|| format!("can not make {}", self.folder.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn place(&self, id: BucketId) -> Place {
         self.places.lock().entry(id).or_default().clone()
     }
 }
 
 /// Closes a bucket, unless someone has it.
-fn close(id: BucketId, place: &mut Option<Arc<Bucket>>) -> Result<()> {
-    if let Some(bucket) = place.take() {
-        *place = Arc::try_unwrap(bucket).err();
+fn close(id: BucketId, place: &mut Option<Open>) -> Result<()> {
+    if let Some(open) = place.take() {
+        *place = match open {
+            Open::Bucket(bucket) => Arc::try_unwrap(bucket).err().map(Open::Bucket),
+            Open::Mirror(replica) => Arc::try_unwrap(replica).err().map(Open::Mirror),
+        };
         ensure!(place.is_none(), "bucket {id} is in use by another command: wait for it, and try again");
     }
     Ok(())
 }
 
 /// What other members will see this device called: the machine's name.
-fn device_name() -> String {
+pub(super) fn device_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let mut name: String = name.chars().filter(|char| !char.is_control()).collect();
     while name.len() > LABEL_BYTES {

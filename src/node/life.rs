@@ -75,6 +75,11 @@ impl Life {
         self.left.notified().await;
     }
 
+    /// Whether it ends with its last mount.
+    pub(crate) fn leaves(&self) -> bool {
+        self.inner.lock().leaves
+    }
+
     /// Counts a client for as long as the value lives.
     pub(crate) fn connected(self: &Arc<Self>) -> Connection {
         self.inner.lock().connections += 1;

@@ -4,7 +4,9 @@ mod buckets;
 mod head;
 mod keys;
 mod life;
+mod members;
 mod metrics;
+mod peering;
 mod report;
 mod state;
 
@@ -80,10 +82,15 @@ pub(crate) fn serve(home: &Home, kind: Kind, lock: HomeLock, first: Option<First
         }
         tracing::info!(pid = std::process::id(), "the node is ready");
         collect_garbage(&state)?;
+        if kind == Kind::Stays {
+            let state = Arc::clone(&state);
+            tokio::task::spawn_blocking(move || state.go_online());
+        }
         let ended = attend(&server, &state, kind, first).await;
         tracing::info!("the node ends");
         ended
     });
+    state.go_offline();
     runtime.shutdown_timeout(LAST_REQUESTS);
     result
 }

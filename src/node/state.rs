@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::buckets::Buckets;
 use super::keys::Keys;
 use super::life::{Life, LiveMount, Reservation};
+use super::peering::Peering;
 use super::report;
 use crate::control::protocol::{
     BucketName, BucketReport, CollectRequest, CollectedReport, DeviceReport, Event, Failure, FailureKind, LOG_BATCH,
@@ -38,8 +39,9 @@ const ENDING: Duration = Duration::from_secs(5);
 
 /// One home, opened.
 pub(crate) struct State {
-    keys: Keys,
-    buckets: Buckets,
+    pub(super) keys: Arc<Keys>,
+    pub(super) buckets: Arc<Buckets>,
+    pub(super) peering: Peering,
     life: Arc<Life>,
     collections: Collections,
     /// How many bytes were written to a bucket when garbage was last collected in it without being asked.
@@ -48,14 +50,16 @@ pub(crate) struct State {
 }
 
 /// Where what happens during a request is told; whether anybody still listens.
-type Events<'a> = &'a mut dyn FnMut(Event) -> bool;
+pub(super) type Events<'a> = &'a mut dyn FnMut(Event) -> bool;
 
 impl State {
     /// Opens a home. With `leaves`, its life ends with its last mount.
     pub(crate) fn new(home: &Home, lock: HomeLock, leaves: bool) -> Self {
+        let (keys, buckets) = (Arc::new(Keys::new(home)), Arc::new(Buckets::new(home.buckets())));
         Self {
-            keys: Keys::new(home),
-            buckets: Buckets::new(home.buckets()),
+            peering: Peering::new(home, Arc::clone(&keys), Arc::clone(&buckets)),
+            keys,
+            buckets,
             life: Life::new(leaves),
             collections: Collections::default(),
             collected: Mutex::default(),
@@ -88,9 +92,12 @@ impl State {
                 self.unmount(dir, Duration::from_secs(*seconds), *force).map(Reply::Unmounted)
             }
             Request::Status { target } => self.status(target).map(Reply::Status),
-            Request::Sync { target } => self.sync(target).map(Reply::Synced),
+            Request::Sync { target, holders, seconds } => {
+                self.sync(target, *holders, seconds.map(Duration::from_secs)).map(Reply::Synced)
+            }
             Request::Log { target } => self.log(target, events).map(|()| Reply::Done),
             Request::Head { target, action } => Ok(Reply::Head(Box::new(self.head(target, action)?))),
+            Request::Peers(request) => self.peers_request(request, events).map(Reply::Peers),
             Request::Metrics => self.metrics().map(Reply::Metrics),
             Request::Buckets => self.status(&Target::Any).map(Reply::Buckets),
             Request::CreateBucket { name } => {
@@ -131,10 +138,13 @@ impl State {
         };
         let reservation = self.life.reserve(dir, bucket.id(), request.settings.read_only)?;
         let report = MountedReport { bucket: named(bucket.id(), &bucket), made_key, made_bucket };
+        let shared = Arc::clone(&bucket);
         let mounted = jaxfs_mount::mount(bucket, dir, &options(&request.settings))
             .with_context(|| format!("can not mount at {}", dir.display()))?;
         reservation.keep(mounted).context("can not watch the mount")?;
         tracing::info!(bucket = %report.bucket.id, "mounted");
+        // Without a network, it is a file system all the same.
+        self.peering.attach(&shared, &device).unwrap_or_else(|error| tracing::warn!("not on the network: {error:#}"));
         Ok(report)
     }
 
@@ -183,7 +193,7 @@ impl State {
         self.life.mounts().into_iter().find(|mount| mount.dir == dir).ok_or_else(|| not_mounted(dir))
     }
 
-    fn sync(&self, target: &Target) -> Result<Vec<SyncReport>> {
+    fn sync(&self, target: &Target, holders: u64, limit: Option<Duration>) -> Result<Vec<SyncReport>> {
         let mounts = match target {
             Target::Any => self.life.mounts(),
             Target::Dir(dir) => vec![self.life.above(dir).ok_or_else(|| not_mounted(dir))?],
@@ -196,7 +206,9 @@ impl State {
         let synced = mounts.iter().map(|mount| {
             let head =
                 mount.mounted.sync(Duration::MAX).with_context(|| format!("can not sync {}", mount.dir.display()))?;
-            Ok(SyncReport { name: self.buckets.open(mount.bucket, &device)?.name()?, head: head.short() })
+            let bucket = self.buckets.open(mount.bucket, &device)?;
+            self.peering.wait_held(&bucket, &head, holders, limit)?;
+            Ok(SyncReport { name: bucket.name()?, head: head.short() })
         });
         synced.collect()
     }
@@ -227,7 +239,11 @@ impl State {
 
     fn bucket_report(&self, id: BucketId, device: &Arc<DeviceKey>) -> BucketReport {
         let mount = self.life.mount_of(id);
-        report::bucket(id, self.buckets.open(id, device), mount.as_ref())
+        let opened = self.buckets.open(id, device);
+        let swarm = opened.as_ref().ok().and_then(|bucket| self.peering.report(bucket));
+        let mut report = report::bucket(id, opened, mount.as_ref());
+        report.swarm = swarm;
+        report
     }
 
     fn log(&self, target: &Target, events: Events<'_>) -> Result<()> {
@@ -353,6 +369,7 @@ impl State {
 
     fn repair(&self, id: BucketId, events: Events<'_>) -> Result<Repaired> {
         let _reservation = self.reserve_unmounted(id)?;
+        self.take_offline(id);
         let mut steps = steps(events);
         self.buckets.repair(id, &mut |done, all| {
             // It is done all the same: half of an index is of no use.
@@ -395,7 +412,21 @@ impl State {
     fn remove(&self, id: &str) -> Result<()> {
         let id = parse_id(id)?;
         let _reservation = self.reserve_unmounted(id)?;
+        self.take_offline(id);
         self.buckets.remove(id)
+    }
+
+    /// Takes a bucket off the network, so that it can be closed.
+    fn take_offline(&self, id: BucketId) {
+        let opened = self.buckets.opened().into_iter().find(|bucket| bucket.id() == id);
+        if let Some(genesis) = opened.map(|bucket| bucket.genesis()) {
+            self.peering.detach(&genesis);
+        }
+    }
+
+    /// This device's key.
+    pub(super) fn device(&self) -> Result<Arc<DeviceKey>> {
+        self.keys.device()?.context("this home has no device key yet: `jaxfs mount DIR` makes one")
     }
 
     pub(super) fn open(&self, id: BucketId) -> Result<Arc<Bucket>> {
@@ -433,7 +464,7 @@ impl State {
 
     // Keys.
 
-    fn device_or_new(&self) -> Result<(Arc<DeviceKey>, bool)> {
+    pub(super) fn device_or_new(&self) -> Result<(Arc<DeviceKey>, bool)> {
         match self.device_of(&self.buckets.ids()?)? {
             Some(device) => Ok((device, false)),
             None => Ok((self.keys.make()?, true)),
@@ -453,7 +484,7 @@ impl State {
     }
 
     fn device_report(&self) -> Result<DeviceReport> {
-        let device = self.keys.device()?.context("this home has no device key yet: `jaxfs mount DIR` makes one")?;
+        let device = self.device()?;
         Ok(DeviceReport { id: device.id().to_string(), protected: self.keys.is_protected() })
     }
 

@@ -188,7 +188,7 @@ impl Network {
     pub fn detach(&self, genesis: &Link) {
         let Some(swarm) = self.shared.swarms.write().remove(genesis) else { return };
         self.block_on(swarm.stop());
-        self.shared.drop_strangers();
+        self.shared.drop_strangers(wire::Code::Leaving);
     }
 
     /// A bucket on the network.

@@ -154,13 +154,7 @@ impl Tree {
     }
 
     /// A node came, below which these are missing. Gives to `put` what nothing is missing below of any more.
-    fn came(
-        &mut self,
-        link: Link,
-        block: Vec<u8>,
-        below: Vec<Link>,
-        put: Put<'_>,
-    ) -> Result<(), BucketError> {
+    fn came(&mut self, link: Link, block: Vec<u8>, below: Vec<Link>, put: Put<'_>) -> Result<(), BucketError> {
         let below: BTreeSet<_> = below.into_iter().collect();
         if !below.is_empty() {
             self.bytes += block.len();

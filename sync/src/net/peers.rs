@@ -150,13 +150,13 @@ impl Shared {
         self.swarms.read().values().any(|swarm| swarm.role(device).is_some())
     }
 
-    /// Ends the connections with those who are members of nothing any more.
-    pub(super) fn drop_strangers(&self) {
+    /// Ends the connections with those who are members of nothing here any more, and says why.
+    pub(super) fn drop_strangers(&self, why: Code) {
         for device in self.peers.connected() {
             if !self.is_known(&device)
                 && let Some(connection) = self.peers.chain(&device)
             {
-                connection.close(Code::NotAMember.into(), b"");
+                connection.close(why.into(), b"");
             }
         }
     }

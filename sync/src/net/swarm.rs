@@ -15,7 +15,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
 use super::supply::{Supply, Want};
-use super::wire::{Notice, WireError};
+use super::wire::{Code, Notice, WireError};
 use super::{Local, Shared, gossip, history, nodes, peers, supply};
 use crate::bucket::{DeviceId, DeviceKey, MemberList, Role};
 use crate::chain::{Heads, Input, Output, Source};
@@ -397,7 +397,10 @@ impl Driver {
                 _ => {}
             }
         }
-        self.shared.drop_strangers();
+        self.shared.drop_strangers(Code::NotAMember);
+        for device in self.swarm.members().difference(&before.into_keys().collect()) {
+            self.shared.peers.forget_failures(device);
+        }
         self.shared.peers.wake();
         match list.open(&self.device) {
             Ok(access) => {

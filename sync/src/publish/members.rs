@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::{Bucket, BucketError, now};
 use crate::bucket::{
-    Access, DeviceId, EpochSecrets, Height, Identity, ManifestDraft, MemberList, MemberListDraft, OwnerKey, Place,
-    Role, Share,
+    Access, DeviceId, EpochSecrets, Height, Identity, ManifestDraft, Member, MemberList, MemberListDraft, OwnerKey,
+    Place, Role, Share,
 };
 use crate::crypto::label::{BUCKET_NAME, DEVICE_NAME, Label};
 use crate::link::Link;
@@ -31,7 +31,7 @@ impl Bucket {
     pub fn member_infos(&self) -> Vec<MemberInfo> {
         let Some(list) = self.shown_list() else { return Vec::new() };
         let keys = self.vault.keys();
-        let info = |member: &crate::bucket::Member| MemberInfo {
+        let info = |member: &Member| MemberInfo {
             device: member.device,
             role: member.role,
             name: keys.open_label(list.epoch(), DEVICE_NAME, &member.name).ok(),
@@ -59,20 +59,47 @@ impl Bucket {
     /// If the key is not the owner's, the device is no member or this one, or it can not be stored.
     pub fn remove(&self, owner: &OwnerKey, device: &DeviceId) -> Result<Link, BucketError> {
         let _one_at_a_time = self.replica.publishing.lock();
+        self.rotate(owner, device, None)
+    }
+
+    /// Gives a member another role. Where that is less than it had, a new epoch begins, with new keys. Durable on return. Gives
+    /// the new head.
+    ///
+    /// # Errors
+    /// As [`Bucket::remove`], and if the member has that role.
+    pub fn change_role(&self, owner: &OwnerKey, device: &DeviceId, role: Role) -> Result<Link, BucketError> {
+        let _one_at_a_time = self.replica.publishing.lock();
+        let (list, access) = self.shown_access()?;
+        let member = list.members().iter().find(|member| member.device == *device);
+        let member = member.filter(|_| *device != self.device.id()).ok_or(BucketError::NotAMember(*device))?;
+        if member.role == role {
+            return Err(BucketError::AlreadyMember(*device));
+        }
+        if member.role < role {
+            return self.rotate(owner, device, Some(role));
+        }
+        let draft =
+            MemberListDraft::admitting(&list, &access, &member.identity(), role, &self.name_of(&list, member)?)?;
+        self.publish_list(owner, draft)
+    }
+
+    /// A new epoch, in which one member has another role, or none.
+    fn rotate(&self, owner: &OwnerKey, device: &DeviceId, role: Option<Role>) -> Result<Link, BucketError> {
         let (list, access) = self.shown_access()?;
         if *device == self.device.id() || list.role(device).is_none() {
             return Err(BucketError::NotAMember(*device));
         }
-        let keys = self.vault.keys();
-        let stays = list.members().iter().filter(|member| member.device != *device);
-        let named = stays.map(|member| {
-            let name =
-                keys.open_label(list.epoch(), DEVICE_NAME, &member.name).map_err(crate::tree::TreeError::from)?;
-            Ok((member.identity(), member.role, Label::new(name)?))
-        });
+        let role_of = |member: &Member| if member.device == *device { role } else { Some(member.role) };
+        let stays = list.members().iter().filter_map(|member| Some((member, role_of(member)?)));
+        let named = stays.map(|(member, role)| Ok((member.identity(), role, self.name_of(&list, member)?)));
         let members = named.collect::<Result<Vec<_>, BucketError>>()?;
         let draft = MemberListDraft::rotating(&list, &access, &members, &EpochSecrets::random())?;
         self.publish_list(owner, draft)
+    }
+
+    fn name_of(&self, list: &MemberList, member: &Member) -> Result<Label, BucketError> {
+        let name = self.vault.keys().open_label(list.epoch(), DEVICE_NAME, &member.name);
+        Ok(Label::new(name.map_err(crate::tree::TreeError::from)?)?)
     }
 
     /// What this device may do, by the version that is shown.

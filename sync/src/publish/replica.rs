@@ -136,6 +136,11 @@ impl Replica {
         self.known.lock().chain.shown()
     }
 
+    /// Whether whoever has one version has another: it is the same, or comes before.
+    pub fn has(&self, one: &Link, other: &Link) -> bool {
+        self.known.lock().chain.is_ancestor(other, one) == Some(true)
+    }
+
     /// How many versions are known.
     pub fn versions(&self) -> u64 {
         self.known.lock().chain.len() as u64
