@@ -157,3 +157,6 @@ pub const JOURNAL_FILE_BYTES: u64 = 4 << 20;
 
 /// Files of the journal. When they are full, a version is made durable.
 pub const JOURNAL_FILES: usize = 16;
+
+/// How long a change of the members waits for a mount to move to the version that they are to be changed in.
+pub const SETTLE: std::time::Duration = std::time::Duration::from_secs(10);
