@@ -78,12 +78,21 @@ impl Fs {
         if writing.is_some() {
             self.may_begin()?;
         }
+        if self.is_outdated(ino) {
+            return Err(FsError::Stale);
+        }
         if truncate {
             self.set_attributes(ino, Changed { size: Some(0), ..Changed::default() }, caller)?;
         }
         let file = self.file(ino)?;
         self.table.lock().opened(ino);
         Ok(self.add_file(ino, file, writing))
+    }
+
+    /// Whether a file is meant by its name that this is not any more: what the kernel knew when it asked is not so. It looks
+    /// again when it is told.
+    fn is_outdated(&self, ino: Ino) -> bool {
+        self.table.lock().get(ino).is_some_and(|inode| inode.detached) && self.news.is_pending()
     }
 
     pub(super) fn add_file(&self, ino: Ino, file: Arc<File>, writing: Option<Writing>) -> u64 {
@@ -170,7 +179,11 @@ impl Fs {
         answer: impl FnOnce(Result<(), FsError>) + Send + 'static,
     ) {
         if self.budget.get() < self.dirty_limit {
-            return answer(self.write(handle, offset, data, drop_privileges));
+            if let Some(_kept_open) = self.through_gate() {
+                return answer(self.write(handle, offset, data, drop_privileges));
+            }
+            let data = data.to_vec();
+            return self.edit(move |fs| answer(fs.write(handle, offset, &data, drop_privileges)));
         }
         let (fs, data) = (Arc::clone(self), data.to_vec());
         self.writeback.when(Durability::Memory, move |room| {
@@ -301,7 +314,7 @@ impl Fs {
         // An answer has 32 bits.
         let len = len.min(limits::COPY_AT_ONCE);
         if self.budget.get() < self.dirty_limit {
-            return answer(self.copy_range(from, to, len, caller));
+            return self.edit(move |fs| answer(fs.copy_range(from, to, len, caller)));
         }
         let fs = Arc::clone(self);
         self.writeback.when(Durability::Memory, move |room| {

@@ -11,6 +11,7 @@ use crate::bucket::{
     Role, Share,
 };
 use crate::crypto::label::{BUCKET_NAME, DEVICE_NAME, Label};
+use crate::limits;
 use crate::link::Link;
 use crate::store::Commit;
 use crate::tree::{Pins, Superblock, Vault};
@@ -44,6 +45,7 @@ impl Bucket {
     /// # Errors
     /// If the key is not the owner's, the device is a member with as many rights, or it can not be stored.
     pub fn admit(&self, owner: &OwnerKey, identity: &Identity, role: Role, name: &Label) -> Result<Link, BucketError> {
+        self.settle(limits::SETTLE);
         let _one_at_a_time = self.publishing.lock();
         let (list, access) = self.shown_access()?;
         if list.role(&identity.device).is_some_and(|has| has <= role) {
@@ -58,6 +60,7 @@ impl Bucket {
     /// # Errors
     /// If the key is not the owner's, the device is no member or this one, or it can not be stored.
     pub fn remove(&self, owner: &OwnerKey, device: &DeviceId) -> Result<Link, BucketError> {
+        self.settle(limits::SETTLE);
         let _one_at_a_time = self.publishing.lock();
         let (list, access) = self.shown_access()?;
         if *device == self.device.id() || list.role(device).is_none() {
@@ -85,7 +88,11 @@ impl Bucket {
         state.lists.get(&state.shown.share.members).cloned()
     }
 
+    /// The members by the version that is shown, and this device's keys. Another list on an older version would begin a fork.
     fn shown_access(&self) -> Result<(MemberList, Access), BucketError> {
+        if self.is_held() && self.next_link().is_some() {
+            return Err(BucketError::Superseded);
+        }
         let list = self.shown_list().ok_or(BucketError::Missing("the member list"))?;
         let access = list.open(&self.device)?;
         Ok((list, access))

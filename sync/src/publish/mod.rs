@@ -16,6 +16,7 @@ mod receive;
 mod repair;
 mod report;
 mod retention;
+mod switch;
 mod transaction;
 mod verify;
 
@@ -25,7 +26,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 pub use create::{NewBucket, UNFINISHED};
 pub use error::BucketError;
@@ -38,6 +39,7 @@ pub use receive::{Item, nodes_below};
 pub use repair::Repaired;
 pub use report::{BucketStatus, LogEntry};
 pub use retention::Retention;
+pub use switch::Next;
 pub use transaction::Transaction;
 pub use verify::VerifyReport;
 
@@ -69,6 +71,8 @@ pub struct Bucket {
     /// Who holds blocks. Before `publishing`.
     holders: Mutex<Vec<Weak<dyn Holds>>>,
     state: Mutex<State>,
+    /// Another version is shown.
+    turned: Condvar,
     /// Who is being made a holder.
     attaching: AtomicUsize,
     /// Each holder too. Taken alone, after any other.
@@ -142,6 +146,7 @@ impl Bucket {
                 lists,
                 counters: Counters::default(),
             }),
+            turned: Condvar::new(),
             attaching: AtomicUsize::new(0),
             mounted: Mutex::default(),
             watcher: Mutex::default(),
