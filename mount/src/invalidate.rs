@@ -3,7 +3,6 @@
 //! From a thread of its own, without any lock: the kernel waits there for requests that are being answered. What waits to be
 //! told grows with what changed, and the same thing waits once.
 
-use std::collections::HashSet;
 use std::time::Instant;
 
 use jaxfs_sync::tree::Name;
@@ -19,6 +18,8 @@ pub(crate) enum Notice<'a> {
     Name(Ino, &'a Name),
     /// The attributes that it knows of a file are not so. Its pages are.
     Attributes(Ino),
+    /// Its pages are not what they were either.
+    Content(Ino),
 }
 
 #[derive(Default)]
@@ -53,11 +54,10 @@ impl News {
         self.wake.notify_one();
     }
 
-    /// Has it told of names again that it may have got wrong meanwhile.
-    pub(crate) fn tell_again(&self, names: impl IntoIterator<Item = (Ino, Name)>) {
-        let names: HashSet<_> = names.into_iter().collect();
+    /// Has it told of something that was not expected.
+    pub(crate) fn tell_also(&self, stale: Stale) {
         let mut state = self.state.lock();
-        state.add(Stale { names, inodes: HashSet::new() });
+        state.add(stale);
         self.wake.notify_one();
     }
 
@@ -95,8 +95,11 @@ impl News {
                 for (parent, name) in &stale.names {
                     tell(Notice::Name(*parent, name));
                 }
-                for ino in &stale.inodes {
+                for ino in stale.inodes.difference(&stale.contents) {
                     tell(Notice::Attributes(*ino));
+                }
+                for ino in &stale.contents {
+                    tell(Notice::Content(*ino));
                 }
             });
             state.busy = state.busy.saturating_sub(1);
@@ -116,13 +119,14 @@ impl State {
         if !self.stop {
             self.stale.names.extend(stale.names);
             self.stale.inodes.extend(stale.inodes);
+            self.stale.contents.extend(stale.contents);
         }
     }
 }
 
 impl Stale {
     fn is_empty(&self) -> bool {
-        self.names.is_empty() && self.inodes.is_empty()
+        self.names.is_empty() && self.inodes.is_empty() && self.contents.is_empty()
     }
 }
 
@@ -136,7 +140,7 @@ mod tests {
     use super::*;
 
     fn stale(inos: &[u64]) -> Stale {
-        Stale { names: HashSet::new(), inodes: inos.iter().map(|ino| Ino(*ino)).collect() }
+        Stale { inodes: inos.iter().map(|ino| Ino(*ino)).collect(), ..Stale::default() }
     }
 
     #[test]
@@ -148,7 +152,7 @@ mod tests {
             scope.spawn(|| {
                 news.run(|notice| match notice {
                     Notice::Attributes(ino) => told.send(ino).unwrap(),
-                    Notice::Name(..) => panic!("no name is told"),
+                    Notice::Name(..) | Notice::Content(_) => panic!("neither names nor contents"),
                 });
             });
             for inos in [&[5, 6][..], &[6]] {

@@ -99,6 +99,7 @@ fn tell(notifier: &fuser::Notifier, notice: Notice<'_>) {
     let told = match notice {
         Notice::Name(parent, name) => notifier.inval_entry(INodeNo(parent.0), OsStr::from_bytes(name)),
         // Negative: the attributes only. Its pages are what they were.
+        Notice::Content(ino) => notifier.inval_inode(INodeNo(ino.0), 0, 0),
         Notice::Attributes(ino) => notifier.inval_inode(INodeNo(ino.0), -1, 0),
     };
     if let Err(error) = told {

@@ -239,6 +239,70 @@ fn a_removed_working_directory_says_so_and_nothing_hangs() {
     assert!(!two.here("gone").exists());
 }
 
+/// Writes to a shared mapping when it is told to, and ends.
+const MAPPED: &str = "
+import mmap, sys
+file = open(sys.argv[1], 'r+b')
+data = mmap.mmap(file.fileno(), 0)
+data[0:5] = b'early'
+print('mapped', flush=True)
+sys.stdin.readline()
+assert data[0:5] == b'early'
+data[6:10] = b'late'
+data.close()
+file.close()
+";
+
+#[test]
+fn what_is_written_late_is_found_beside_what_others_made() {
+    let Some(two) = Two::new() else { return };
+    two.both_have(|dir| {
+        for name in ["log.txt", "mapped", "gone"] {
+            fs::write(dir.join(name), "0123456789").unwrap();
+        }
+    });
+    let copy = |name: &str| {
+        let found =
+            names(&two.mounts[0].1).into_iter().find(|found| found.starts_with(&format!("{name} (conflict desk")));
+        found.map(|found| fs::read(two.here(&found)).unwrap())
+    };
+    let mut log = File::options().append(true).open(two.here("log.txt")).unwrap();
+    let gone = File::options().read(true).write(true).open(two.here("gone")).unwrap();
+    let mut child = Command::new("python3");
+    child.args(["-c", MAPPED]).arg(two.here("mapped")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    let mut said = [0; 7];
+    child.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    // The kernel keeps to itself what was written through the mapping.
+    fs::write(two.there("log.txt"), "theirs").unwrap();
+    fs::write(two.there("mapped"), "theirs too").unwrap();
+    fs::remove_file(two.there("gone")).unwrap();
+    two.pass();
+    soon("what they made", || fs::read(two.here("log.txt")).unwrap() == b"theirs" && !two.here("gone").exists());
+    assert_eq!((copy("log"), copy("mapped"), copy("gone")), (None, None, None));
+
+    log.write_all(b" and late").unwrap();
+    log.sync_all().unwrap();
+    gone.write_all_at(b"back", 2).unwrap();
+    gone.set_len(8).unwrap();
+    gone.sync_data().unwrap();
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    soon("the copy of a log", || copy("log").as_deref() == Some(b"0123456789 and late"));
+    soon("the copy of what is gone", || copy("gone").as_deref() == Some(b"01back67"));
+    soon("the copy of a mapping", || copy("mapped").as_deref() == Some(b"early5late"));
+    // It goes on in the same copy, which somebody has read.
+    log.write_all(b", more").unwrap();
+    soon("what came after", || copy("log").as_deref() == Some(b"0123456789 and late, more"));
+    drop((log, gone));
+    two.pass();
+    assert_eq!(fs::read(two.here("log.txt")).unwrap(), b"theirs");
+    assert_eq!(fs::read(two.here("mapped")).unwrap(), b"theirs too");
+    soon("the other device has them", || {
+        names(&two.mounts[1].1).iter().filter(|name| name.contains("(conflict desk")).count() == 3
+    });
+}
+
 #[test]
 fn who_asks_without_rest_never_misses_a_file_nor_sees_an_old_size_after_a_new_one() {
     let Some(two) = Two::new() else { return };

@@ -135,7 +135,7 @@ impl Fs {
         };
         let mut table = self.table.lock();
         let inode = table.get(ino).ok_or(FsError::NotFound)?;
-        if inode.detached && !inode.is_open() && self.news.is_pending() {
+        if inode.detached.is_some() && !inode.is_open() && self.news.is_pending() {
             return Err(FsError::Stale);
         }
         let inode = table.get_mut(ino).ok_or(FsError::NotFound)?;
@@ -172,6 +172,9 @@ impl Fs {
         table.log_attributes(ino);
         let stat = self.stat(&table, ino);
         drop(table);
+        if wanted.size.is_some() {
+            self.keep_late(ino)?;
+        }
         self.changed();
         stat
     }

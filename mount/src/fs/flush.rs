@@ -174,7 +174,8 @@ impl Fs {
 
 fn freeze(table: &mut Table, short: bool) -> Option<Frozen> {
     let loose = |table: &Table| -> Vec<Arc<File>> {
-        let files = table.nameless.iter().filter_map(|ino| table.get(*ino)?.file());
+        let files = table.nameless.iter().filter(|ino| table.copy_of(**ino).is_none());
+        let files = files.filter_map(|ino| table.get(*ino)?.file());
         files.filter(|file| file.is_changed()).cloned().collect()
     };
     let nameless = if short { loose(table) } else { Vec::new() };

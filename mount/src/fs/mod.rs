@@ -6,6 +6,7 @@
 
 mod acl;
 mod attributes;
+mod conflict;
 mod file;
 mod flush;
 mod handles;

@@ -13,7 +13,7 @@ use parking_lot::MutexGuard;
 
 use super::attributes::{S_ISGID, Stat};
 use super::file::File;
-use super::table::{Attributes, Directory, Ino, Inode, Links, Object, Table};
+use super::table::{Attributes, Directory, Ino, Inode, Links, Object, Stale, Table};
 use super::{Caller, Fs, acl, now};
 use crate::errno::FsError;
 use crate::limits;
@@ -322,7 +322,8 @@ impl Fs {
         self.changed();
         if self.news.is_pending() {
             // The kernel moves what it knows of the names, and that may be what was there before.
-            self.news.tell_again([(from, from_name_again), (to, to_name_again)]);
+            let names = [(from, from_name_again), (to, to_name_again)].into();
+            self.news.tell_also(Stale { names, ..Stale::default() });
         }
         Ok(())
     }
@@ -463,7 +464,7 @@ impl Fs {
 
     /// Why something can not be done with a file that has no name: or it is not meant any more, and whoever asks looks again.
     pub(super) fn gone(&self, inode: &Inode) -> FsError {
-        if inode.detached && self.news.is_pending() { FsError::Stale } else { FsError::NotFound }
+        if inode.detached.is_some() && self.news.is_pending() { FsError::Stale } else { FsError::NotFound }
     }
 
     /// Counts a lookup and describes the inode.
@@ -508,7 +509,7 @@ fn remove_link(table: &mut Table, parent: Ino, name: &Name, ino: Ino, time: Time
 }
 
 /// Sets ctime, and mtime too where entries or content changed, and marks the inode.
-fn touch_times(table: &mut Table, ino: Ino, modified: bool, time: Time) {
+pub(super) fn touch_times(table: &mut Table, ino: Ino, modified: bool, time: Time) {
     if let Some(inode) = table.get_mut(ino) {
         inode.attributes.ctime = time;
         if modified {

@@ -6,7 +6,7 @@
 //! thread.
 
 #[cfg(test)]
-mod tests;
+pub(in crate::fs) mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

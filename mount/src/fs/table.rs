@@ -127,6 +127,15 @@ impl Directory {
     }
 }
 
+/// What is left of the place of an inode that others took the names from. It holds both inodes in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Detached {
+    /// A directory that it was in, and its name there.
+    pub(crate) origin: Option<(Ino, Name)>,
+    /// What was made of it under another name, since it was written to later. Both have one content.
+    copy: Option<Ino>,
+}
+
 /// What an inode is.
 #[derive(Debug)]
 pub(crate) enum Object {
@@ -151,8 +160,8 @@ pub(crate) struct Inode {
     pub(crate) home: Option<(Ino, Name)>,
     /// The names of a shared one that the kernel may know.
     names: BTreeSet<(Ino, Name)>,
-    /// Its name went, or leads to something else, because of what others did.
-    pub(crate) detached: bool,
+    /// Its names went, or lead to something else, because of what others did.
+    pub(crate) detached: Option<Detached>,
     /// What the kernel has counted.
     lookups: u64,
     /// Open handles.
@@ -585,7 +594,12 @@ impl Table {
                 return;
             }
             self.nameless.remove(&ino);
-            let Some((parent, _)) = self.inodes.remove(&ino).and_then(|inode| inode.home) else { return };
+            let Some(gone) = self.inodes.remove(&ino) else { return };
+            let detached = gone.detached.unwrap_or_default();
+            if let Some(copy) = detached.copy {
+                self.unpin(copy);
+            }
+            let Some((parent, _)) = gone.home.or(detached.origin) else { return };
             let Some(inode) = self.get_mut(parent) else { return };
             inode.pins = inode.pins.saturating_sub(1);
             ino = parent;
@@ -611,7 +625,7 @@ fn new_inode(record: &Record, object: Object, nlink: u64, shared: bool) -> Inode
         shared,
         home: None,
         names: BTreeSet::new(),
-        detached: false,
+        detached: None,
         lookups: 0,
         opens: 0,
         pins: 0,

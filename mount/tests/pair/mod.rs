@@ -53,6 +53,16 @@ impl Pair {
         Self { dir, owner, devices, buckets }
     }
 
+    /// Opens one of the buckets anew, which nobody else may hold.
+    pub(crate) fn restart(&mut self, at: usize) {
+        let dir = self.buckets[at].dir().to_path_buf();
+        let other = Arc::clone(&self.buckets[1 - at]);
+        let before = std::mem::replace(&mut self.buckets[at], other);
+        assert_eq!(Arc::strong_count(&before), 1, "nobody holds it");
+        drop(before);
+        self.buckets[at] = Arc::new(Bucket::open(&dir, Arc::clone(&self.devices[at])).unwrap());
+    }
+
     /// The two are connected, tell each other all that they know, and are not connected any more.
     pub(crate) fn meet(&self) {
         for at in [0, 1] {

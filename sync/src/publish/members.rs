@@ -78,6 +78,12 @@ impl Bucket {
         self.publish_list(owner, draft)
     }
 
+    /// What this device is called, by the version that is shown.
+    pub fn device_name(&self) -> Option<String> {
+        let me = self.device.id();
+        self.member_infos().into_iter().find(|info| info.device == me)?.name
+    }
+
     /// What this device may do, by the version that is shown.
     pub fn role(&self) -> Role {
         self.shown_list().and_then(|list| list.role(&self.device.id())).unwrap_or(Role::Reader)

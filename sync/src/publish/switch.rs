@@ -63,6 +63,14 @@ impl Bucket {
         Ok(Some(Next { link, manifest, keys, vault, superblock }))
     }
 
+    /// The root of a version that is here.
+    ///
+    /// # Errors
+    /// If the version is not known, or its root can not be read with the keys to what is shown.
+    pub fn superblock_of(&self, version: &Link) -> Result<Superblock, BucketError> {
+        Ok(Superblock::get(&self.vault, &self.manifest_of(version)?.entry())?)
+    }
+
     /// Shows it, and builds on it. Nothing may be unpublished that was made on the version before; the journal's changes
     /// from here on are of this generation. Durable on return. False if something else is to be shown by now.
     ///

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jaxfs_sync::publish::Retention;
 use jaxfs_sync::tree::{CHUNK_BYTES, Kind};
@@ -15,29 +16,40 @@ use crate::fs::{Changed, Fs, Ino, New, OnTarget, Settings, Stat};
 use crate::writeback::Durability;
 
 /// Two mounts of one bucket.
-struct Two {
-    pair: Pair,
+pub(in crate::fs) struct Two {
+    pub(in crate::fs) pair: Pair,
     fs: [Arc<Fs>; 2],
 }
 
+const SETTINGS: Settings = Settings { owner: Owner::Stored, dirty_limit: usize::MAX, most_space: None };
+
 impl Two {
-    fn new() -> Self {
+    pub(in crate::fs) fn new() -> Self {
         let pair = Pair::new();
-        let settings = Settings { owner: Owner::Stored, dirty_limit: usize::MAX, most_space: None };
-        let fs = [0, 1].map(|at| Fs::new(Arc::clone(&pair.buckets[at]), settings).unwrap());
+        let fs = [0, 1].map(|at| Fs::new(Arc::clone(&pair.buckets[at]), SETTINGS).unwrap());
         Self { pair, fs }
     }
 
-    fn a(&self) -> &Arc<Fs> {
+    /// The process of one ends, as far as its bucket can tell, and it is mounted anew.
+    pub(in crate::fs) fn crash(&mut self, at: usize) {
+        let Self { pair, fs } = self;
+        let [one, other] = [0, 1].map(|side| if side == at { None } else { Some(Arc::clone(&fs[side])) });
+        let left = one.or(other).unwrap();
+        *fs = [Arc::clone(&left), left];
+        pair.restart(at);
+        fs[at] = Fs::new(Arc::clone(&pair.buckets[at]), SETTINGS).unwrap();
+    }
+
+    pub(in crate::fs) fn a(&self) -> &Arc<Fs> {
         &self.fs[0]
     }
 
-    fn b(&self) -> &Arc<Fs> {
+    pub(in crate::fs) fn b(&self) -> &Arc<Fs> {
         &self.fs[1]
     }
 
     /// The second publishes, the two meet, and the first moves.
-    fn pass(&self) {
+    pub(in crate::fs) fn pass(&self) {
         self.b().flush(Durability::Published).unwrap();
         self.pair.meet();
         self.a().turn().unwrap();
@@ -45,32 +57,45 @@ impl Two {
     }
 }
 
-fn make(fs: &Fs, parent: Ino, name: &str, content: &[u8]) -> Ino {
+pub(in crate::fs) fn make(fs: &Fs, parent: Ino, name: &str, content: &[u8]) -> Ino {
     let (stat, handle) = fs.create(parent, name.as_bytes(), 0o600, ME).unwrap();
     fs.write(handle, 0, content, false).unwrap();
     fs.release(handle);
     stat.ino
 }
 
-fn directory(fs: &Fs, parent: Ino, name: &str) -> Ino {
+pub(in crate::fs) fn directory(fs: &Fs, parent: Ino, name: &str) -> Ino {
     fs.make(parent, name.as_bytes(), 0o700, New::Directory, ME).unwrap().ino
 }
 
-fn find(fs: &Fs, parent: Ino, name: &str) -> Option<Stat> {
+pub(in crate::fs) fn find(fs: &Fs, parent: Ino, name: &str) -> Option<Stat> {
     fs.lookup(parent, name.as_bytes()).unwrap()
 }
 
-fn read(fs: &Fs, ino: Ino) -> Vec<u8> {
+pub(in crate::fs) fn read(fs: &Fs, ino: Ino) -> Vec<u8> {
     let handle = fs.open(ino, None, false, ME).unwrap();
     let content = fs.read(handle, 0, 1 << 20).unwrap().to_vec();
     fs.release(handle);
     content
 }
 
-fn write(fs: &Fs, ino: Ino, at: u64, content: &[u8]) {
+pub(in crate::fs) fn write(fs: &Fs, ino: Ino, at: u64, content: &[u8]) {
     let handle = fs.open(ino, None, false, ME).unwrap();
     fs.write(handle, at, content, false).unwrap();
     fs.release(handle);
+}
+
+/// All names of a directory but `.` and `..`.
+pub(in crate::fs) fn names(fs: &Fs, ino: Ino) -> Vec<String> {
+    let handle = fs.open_directory(ino).unwrap();
+    let mut names = Vec::new();
+    fs.list(ino, handle, 2, false, |listed| {
+        names.push(String::from_utf8(listed.name.clone()).unwrap());
+        false
+    })
+    .unwrap();
+    fs.release(handle);
+    names
 }
 
 #[test]
@@ -161,6 +186,88 @@ fn a_directory_keeps_its_number_wherever_it_moves_and_a_removed_one_is_empty() {
     assert!(find(two.a(), one_here, "moved").is_none());
     assert_eq!(two.a().make(one_here, b"new", 0o600, New::File, ME).err(), Some(FsError::NotFound));
     assert_eq!(two.a().attributes(one_here).unwrap().nlink, 0);
+}
+
+#[test]
+fn a_number_is_not_used_again_for_other_content_even_if_nobody_holds_it() {
+    let two = Two::new();
+    make(two.b(), Ino::ROOT, "file", b"one");
+    two.pass();
+    let before = find(two.a(), Ino::ROOT, "file").unwrap().ino;
+    write(two.b(), find(two.b(), Ino::ROOT, "file").unwrap().ino, 0, b"two");
+    two.pass();
+    two.a().forget(before, 1);
+    assert_ne!(find(two.a(), Ino::ROOT, "file").unwrap().ino, before);
+}
+
+#[test]
+fn what_was_removed_here_and_is_open_is_not_what_the_other_side_still_has() {
+    let two = Two::new();
+    make(two.b(), Ino::ROOT, "file", b"theirs");
+    two.pass();
+    let mine = find(two.a(), Ino::ROOT, "file").unwrap().ino;
+    let handle = two.a().open(mine, None, false, ME).unwrap();
+    two.a().unlink(Ino::ROOT, b"file").unwrap();
+    two.a().flush(Durability::Published).unwrap();
+    // Longer, so that it wins; the file is where it is not looked for.
+    let folder = directory(two.b(), Ino::ROOT, "folder");
+    two.b().rename((Ino::ROOT, b"file"), (folder, b"moved"), OnTarget::Refuse).unwrap();
+    for name in ["1", "2"] {
+        make(two.b(), folder, name, b"");
+        two.b().flush(Durability::Published).unwrap();
+    }
+    two.pass();
+    let folder = find(two.a(), Ino::ROOT, "folder").unwrap().ino;
+    let theirs = find(two.a(), folder, "moved").unwrap();
+    assert!(theirs.ino != mine && theirs.nlink == 1);
+    two.a().write(handle, 0, b"nobody's", false).unwrap();
+    assert_eq!(read(two.a(), theirs.ino), b"theirs");
+    two.a().check();
+}
+
+#[test]
+fn nothing_is_lost_of_what_is_done_while_versions_arrive() {
+    let two = Two::new();
+    let done = AtomicBool::new(false);
+    let made = std::thread::scope(|scope| {
+        let maker = scope.spawn(|| {
+            let mut made = 0;
+            while !done.load(Ordering::Acquire) {
+                let (done, wait) = std::sync::mpsc::channel();
+                two.a().edit(move |fs| {
+                    let file = fs.create(Ino::ROOT, format!("mine{made}").as_bytes(), 0o600, ME);
+                    done.send(file).unwrap();
+                });
+                let (stat, handle) = wait.recv().unwrap().unwrap();
+                two.a().write(handle, 0, b"mine", false).unwrap();
+                two.a().release(handle);
+                two.a().forget(stat.ino, 1);
+                made += 1;
+            }
+            made
+        });
+        for round in 0..20 {
+            let name = format!("theirs{round}");
+            let ino = make(two.b(), Ino::ROOT, &name, b"theirs");
+            two.b().forget(ino, 1);
+            two.b().flush(Durability::Published).unwrap();
+            two.pair.meet();
+            two.fs.iter().for_each(|fs| fs.turn().unwrap());
+        }
+        done.store(true, Ordering::Release);
+        maker.join().unwrap()
+    });
+    two.fs.iter().for_each(|fs| drop(fs.check()));
+    two.a().flush(Durability::Published).unwrap();
+    // In one version or another: what was published before a turn may be on the side that lost.
+    let mut found = BTreeSet::new();
+    for entry in two.pair.buckets[0].log().unwrap() {
+        let superblock = two.pair.buckets[0].superblock_of(&entry.link).unwrap();
+        let root = superblock.root.directory().unwrap().clone();
+        let entries = root.list(two.pair.buckets[0].vault(), None);
+        found.extend(entries.map(|entry| String::from_utf8(entry.unwrap().name.to_vec()).unwrap()));
+    }
+    assert!((0..made).all(|number| found.contains(&format!("mine{number}"))), "each of {made} is in the chain");
 }
 
 #[test]
@@ -261,10 +368,9 @@ fn everything(fs: &Fs) -> BTreeMap<String, (Shown, Vec<u8>, Vec<u8>)> {
         };
         all.insert(path.clone(), (shown(&stat), content, fs.xattr_names(ino, ME).unwrap()));
         if stat.kind == Kind::Directory {
-            for name in NAMES {
-                if let Some(found) = find(fs, ino, name) {
-                    open.push((format!("{path}/{name}"), found.ino));
-                }
+            for name in names(fs, ino) {
+                let found = find(fs, ino, &name).expect("it is listed");
+                open.push((format!("{path}/{name}"), found.ino));
             }
         }
         if ino != Ino::ROOT {
@@ -335,6 +441,11 @@ fn live_together(seed: u64) {
             act(two.a(), &mut dice);
         }
         let (fs, mut kernel) = (two.a(), Kernel::default());
+        if dice.roll(2) == 0
+            && let Some(handle) = held.get(dice.roll(held.len().max(1)))
+        {
+            fs.write(*handle, dice.roll(300) as u64, &[7; 10], false).unwrap();
+        }
         for _ in 0..dice.roll(20) {
             kernel.walk(fs, (0..=dice.roll(4)).map(|_| NAMES[dice.roll(NAMES.len())]).collect::<Vec<_>>().into_iter());
         }

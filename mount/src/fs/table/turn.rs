@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use jaxfs_sync::tree::{self, Body, Differences, DirectoryBody, FileId, Name, Placed, Record, Sides, Superblock};
 
-use super::{Attributes, Ino, Links, Object, Table};
+use super::{Attributes, Detached, Ino, Links, Object, Table};
 use crate::limits;
 
 /// What the kernel may remember, and is not so any more.
@@ -19,6 +19,8 @@ pub(crate) struct Stale {
     pub(crate) names: HashSet<(Ino, Name)>,
     /// Files whose attributes changed.
     pub(crate) inodes: HashSet<Ino>,
+    /// Files whose pages changed, too.
+    pub(crate) contents: HashSet<Ino>,
 }
 
 impl Table {
@@ -38,10 +40,14 @@ impl Table {
 
     /// Nobody finds the file by its name or id any more; who holds it goes on with what it is.
     fn detach(&mut self, ino: Ino) {
+        let Some(inode) = self.get(ino) else { return };
+        let known = |(parent, _): &&(Ino, Name)| self.directory(*parent).is_some();
+        let origin = inode.home.iter().chain(&inode.names).find(known).cloned();
+        origin.iter().for_each(|(parent, _)| self.pin(*parent));
         self.set_home(ino, None);
         let Some(inode) = self.get_mut(ino) else { return };
         let id = std::mem::replace(&mut inode.id, FileId::random());
-        (inode.nlink, inode.shared, inode.detached) = (0, false, true);
+        (inode.nlink, inode.shared, inode.detached) = (0, false, Some(Detached { origin, copy: None }));
         inode.names.clear();
         if let Some(directory) = inode.directory_mut() {
             directory.base = DirectoryBody::empty();
@@ -50,6 +56,26 @@ impl Table {
         self.nameless.insert(ino);
         let (Ok(next) | Err(next)) = self.find_from(id, ino);
         self.number(id, next);
+    }
+
+    /// What a detached file was written to under another name, if that still has one.
+    pub(crate) fn copy_of(&self, ino: Ino) -> Option<Ino> {
+        let copy = self.get(ino)?.detached.as_ref()?.copy?;
+        self.get(copy).filter(|inode| inode.nlink > 0).map(|_| copy)
+    }
+
+    /// What is written to a detached file is written to this one.
+    pub(crate) fn has_copy(&mut self, ino: Ino, copy: Ino) {
+        self.pin(copy);
+        let detached = self.get_mut(ino).and_then(|inode| inode.detached.as_mut());
+        if let Some(before) = detached.and_then(|detached| detached.copy.replace(copy)) {
+            self.unpin(before);
+        }
+    }
+
+    /// Whether the kernel was told of it.
+    pub(crate) fn is_known(&self, ino: Ino) -> bool {
+        self.get(ino).is_some_and(|inode| inode.lookups > 0)
     }
 
     /// Whether it is at a place that leads up to the root.
