@@ -204,7 +204,7 @@ Example:
   jaxfs head policy --deep-reorganisation hold
 
 The newest version is the one with the longest history behind it, on every device the same. A pin makes this device show
-another one, and write on that. A bucket has to be unmounted for that.")]
+another one, and write on that. A mount moves to it at once.")]
 pub(crate) struct HeadArgs {
     /// What to do; without it, what is shown and why is told
     #[command(subcommand)]

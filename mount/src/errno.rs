@@ -46,6 +46,11 @@ pub(crate) enum FsError {
     NoSpace,
     #[error("no space left within --max-space")]
     OverQuota,
+    #[error("try again")]
+    Again,
+    /// What was looked up is not there any more: the kernel looks it up anew.
+    #[error("stale handle")]
+    Stale,
     #[error("the disk failed")]
     Disk,
     #[error("input/output error")]
@@ -75,6 +80,8 @@ impl FsError {
             FsError::ReadOnly => Errno::EROFS,
             FsError::NoSpace => Errno::ENOSPC,
             FsError::OverQuota => Errno::EDQUOT,
+            FsError::Again => Errno::EAGAIN,
+            FsError::Stale => Errno::ESTALE,
             FsError::Disk | FsError::Io => Errno::EIO,
         }
     }

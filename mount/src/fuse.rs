@@ -122,11 +122,13 @@ impl Filesystem for Border {
         };
         // A size that changes meets no old chunk on its way to the kernel.
         let writing = size.and_then(|_| self.fs.begin_writing(node).ok());
-        let Some(writing) = writing else { return change(&self.fs) };
+        let Some(writing) = writing else { return self.fs.edit(move |fs| change(fs)) };
         let fs = Arc::clone(&self.fs);
         self.handover.before_change(node, move || {
-            change(&fs);
-            drop(writing);
+            fs.edit(move |fs| {
+                change(fs);
+                drop(writing);
+            });
         });
     }
 
@@ -151,15 +153,17 @@ impl Filesystem for Border {
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        self.make(caller(req), parent, name, 0o777, New::Symlink(target.as_os_str().as_bytes()), reply);
+        self.make(caller(req), parent, name, 0o777, New::Symlink(target.as_os_str().as_bytes().into()), reply);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer!(reply, self.fs.unlink(ino(parent), name.as_bytes()), |()| reply.ok());
+        let (parent, name) = (ino(parent), name.as_bytes().to_vec());
+        self.fs.edit(move |fs| answer!(reply, fs.unlink(parent, &name), |()| reply.ok()));
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer!(reply, self.fs.remove_directory(ino(parent), name.as_bytes()), |()| reply.ok());
+        let (parent, name) = (ino(parent), name.as_bytes().to_vec());
+        self.fs.edit(move |fs| answer!(reply, fs.remove_directory(parent, &name), |()| reply.ok()));
     }
 
     fn rename(
@@ -178,18 +182,23 @@ impl Filesystem for Border {
             RenameFlags::RENAME_EXCHANGE => OnTarget::Exchange,
             _ => return reply.error(Errno::EINVAL),
         };
-        let (from, to) = ((ino(parent), name.as_bytes()), (ino(newparent), newname.as_bytes()));
-        answer!(reply, self.fs.rename(from, to, on_target), |()| reply.ok());
+        let (from, to) = ((ino(parent), name.as_bytes().to_vec()), (ino(newparent), newname.as_bytes().to_vec()));
+        self.fs.edit(move |fs| {
+            answer!(reply, fs.rename((from.0, &from.1), (to.0, &to.1), on_target), |()| reply.ok());
+        });
     }
 
     fn link(&self, _req: &Request, node: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        let result = self.fs.link(ino(node), ino(newparent), newname.as_bytes());
-        answer!(reply, result, |stat| reply.entry(&limits::TTL, &attr(&stat), GENERATION));
+        let (node, parent, name) = (ino(node), ino(newparent), newname.as_bytes().to_vec());
+        self.fs.edit(move |fs| {
+            let result = fs.link(node, parent, &name);
+            answer!(reply, result, |stat| reply.entry(&limits::TTL, &attr(&stat), GENERATION));
+        });
     }
 
     fn open(&self, req: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let (node, caller, truncate) = (ino(node), caller(req), flags.0 & libc::O_TRUNC != 0);
-        let open = move |fs: &Fs, writing: Option<Writing>| {
+        let open = move |fs: &Arc<Fs>, writing: Option<Writing>| {
             let flags = file_flags(fs, writing.is_some());
             let result = fs.open(node, writing, truncate, caller);
             answer!(reply, result, |handle| reply.opened(FileHandle(handle), flags));
@@ -199,7 +208,7 @@ impl Filesystem for Border {
         }
         // No old chunk is on its way to the kernel when the first write comes.
         let (fs, writing) = (Arc::clone(&self.fs), self.fs.begin_writing(node).ok());
-        self.handover.before_change(node, move || open(&fs, writing));
+        self.handover.before_change(node, move || fs.edit(move |fs| open(fs, writing)));
     }
 
     fn create(
@@ -209,12 +218,19 @@ impl Filesystem for Border {
         name: &OsStr,
         mode: u32,
         umask: u32,
-        _flags: i32,
+        flags: i32,
         reply: ReplyCreate,
     ) {
-        let result = self.fs.create(ino(parent), name.as_bytes(), mode, maker(req, umask));
-        answer!(reply, result, |(stat, handle)| {
-            reply.created(&limits::TTL, &attr(&stat), GENERATION, FileHandle(handle), file_flags(&self.fs, true));
+        let (parent, name, caller) = (ino(parent), name.as_bytes().to_vec(), maker(req, umask));
+        self.fs.edit(move |fs| {
+            let result = fs.create(parent, &name, mode, caller).map_err(|error| match error {
+                // The kernel does not know yet what others made: it is to look, and open that.
+                FsError::Exists if flags & libc::O_EXCL == 0 => FsError::Stale,
+                error => error,
+            });
+            answer!(reply, result, |(stat, handle)| {
+                reply.created(&limits::TTL, &attr(&stat), GENERATION, FileHandle(handle), file_flags(fs, true));
+            });
         });
     }
 
@@ -344,8 +360,8 @@ impl Filesystem for Border {
             libc::XATTR_REPLACE => Some(true),
             _ => None,
         };
-        let result = self.fs.set_xattr(ino(node), name.as_bytes(), value, exists, caller(req));
-        answer!(reply, result, |()| reply.ok());
+        let (node, name, value, caller) = (ino(node), name.as_bytes().to_vec(), value.to_vec(), caller(req));
+        self.fs.edit(move |fs| answer!(reply, fs.set_xattr(node, &name, &value, exists, caller), |()| reply.ok()));
     }
 
     fn getxattr(&self, _req: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
@@ -357,7 +373,8 @@ impl Filesystem for Border {
     }
 
     fn removexattr(&self, _req: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer!(reply, self.fs.remove_xattr(ino(node), name.as_bytes()), |()| reply.ok());
+        let (node, name) = (ino(node), name.as_bytes().to_vec());
+        self.fs.edit(move |fs| answer!(reply, fs.remove_xattr(node, &name), |()| reply.ok()));
     }
 
     fn ioctl(
@@ -384,7 +401,8 @@ impl Filesystem for Border {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        answer!(reply, self.fs.allocate(fh.0, offset, length, mode, caller(req)), |()| reply.ok());
+        let caller = caller(req);
+        self.fs.edit(move |fs| answer!(reply, fs.allocate(fh.0, offset, length, mode, caller), |()| reply.ok()));
     }
 
     fn lseek(&self, _req: &Request, _node: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -418,9 +436,12 @@ impl Filesystem for Border {
 }
 
 impl Border {
-    fn make(&self, caller: Caller, parent: INodeNo, name: &OsStr, mode: u32, new: New<'_>, reply: ReplyEntry) {
-        let result = self.fs.make(ino(parent), name.as_bytes(), mode, new, caller);
-        answer!(reply, result, |stat| reply.entry(&limits::TTL, &attr(&stat), GENERATION));
+    fn make(&self, caller: Caller, parent: INodeNo, name: &OsStr, mode: u32, new: New, reply: ReplyEntry) {
+        let (parent, name) = (ino(parent), name.as_bytes().to_vec());
+        self.fs.edit(move |fs| {
+            let result = fs.make(parent, &name, mode, new, caller);
+            answer!(reply, result, |stat| reply.entry(&limits::TTL, &attr(&stat), GENERATION));
+        });
     }
 
     /// Is answered by a thread of its own, so that other requests are answered meanwhile and share its next write.

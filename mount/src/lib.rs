@@ -12,6 +12,7 @@ mod errno;
 mod fs;
 mod fuse;
 mod handover;
+mod invalidate;
 mod limits;
 mod schedule;
 mod session;

@@ -81,3 +81,13 @@ pub(crate) const JOURNALED_RANGES: usize = 4_096;
 
 /// The same of all files together that are synced at once, and of those that were renamed since.
 pub(crate) const JOURNALED_AT_ONCE: usize = 3 << 20;
+
+/// Numbers that are remembered of files whose content others replaced. What is not in memory any more is forgotten first, and
+/// has its old number again.
+pub(crate) const NUMBERS: usize = 64 << 10;
+
+/// After an attempt to move to another version failed, the next waits this long.
+pub(crate) const TURN_AGAIN: Duration = Duration::from_millis(500);
+
+/// A request that the kernel sent before it was told of a change is here this long after, at most.
+pub(crate) const ON_ITS_WAY: Duration = Duration::from_secs(1);

@@ -1,15 +1,17 @@
 //! Mounting, the threads of a mount, and unmounting.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use fuser::{Config, MountOption, Session, SessionACL};
+use fuser::{Config, INodeNo, MountOption, Session, SessionACL};
 use jaxfs_sync::link::Link;
 use jaxfs_sync::publish::Bucket;
 use parking_lot::{Condvar, Mutex};
@@ -19,6 +21,7 @@ use crate::errno::FsError;
 use crate::fs::{Fs, Settings};
 use crate::fuse::Border;
 use crate::handover::Handover;
+use crate::invalidate::Notice;
 use crate::{MountError, MountOptions, MountStatus, limits};
 
 /// A bucket that is mounted.
@@ -65,12 +68,15 @@ fn start(
     spawn("jaxfs-handover", 1 << 20, move || {
         handing.run(|ino, offset, data| {
             // The kernel may have forgotten the file meanwhile, or the mount may be gone.
-            if let Err(error) = notifier.store(fuser::INodeNo(ino.0), offset, data) {
+            if let Err(error) = notifier.store(INodeNo(ino.0), offset, data) {
                 tracing::debug!(%error, "the kernel did not take a chunk");
             }
         });
     })?;
-    let stopping = Arc::clone(handover);
+    let (telling, notifier) = (fs.news_for_kernel(), session.notifier());
+    spawn("jaxfs-news", 1 << 20, move || telling.run(|notice| tell(&notifier, notice)))
+        .inspect_err(|_| handover.stop())?;
+    let stopping = (Arc::clone(handover), fs.news_for_kernel());
     let (serving, ended) = (Arc::clone(fs), Arc::clone(ended));
     let writing = Arc::clone(fs);
     let writeback = spawn("jaxfs-writeback", limits::WRITEBACK_STACK, move || writing.write_back())?;
@@ -78,12 +84,27 @@ fn start(
     let syncer = spawn("jaxfs-sync", 1 << 20, move || syncing.answer_syncs()).inspect_err(|_| fs.stop())?;
     let session = spawn("jaxfs-session", 1 << 20, move || {
         serve(session, &serving, [writeback, syncer], &ended);
-        stopping.stop();
+        stopping.0.stop();
+        stopping.1.stop();
     });
     session.map(|_| ()).inspect_err(|_| {
         handover.stop();
+        fs.news_for_kernel().stop();
         fs.stop();
     })
+}
+
+/// Tells the kernel what it remembers and is not so any more. It may have forgotten that, or the mount may be gone.
+fn tell(notifier: &fuser::Notifier, notice: Notice<'_>) {
+    let told = match notice {
+        Notice::Name(parent, name) => notifier.inval_entry(INodeNo(parent.0), OsStr::from_bytes(name)),
+        // Negative: the attributes only. Its pages are what they were.
+        Notice::Content(ino) => notifier.inval_inode(INodeNo(ino.0), 0, 0),
+        Notice::Attributes(ino) => notifier.inval_inode(INodeNo(ino.0), -1, 0),
+    };
+    if let Err(error) = told {
+        tracing::debug!(%error, "the kernel did not take a notice");
+    }
 }
 
 /// Takes down a mount that nobody will serve.
@@ -94,7 +115,7 @@ fn undo(dir: &Path) {
 }
 
 /// Answers the kernel until the mount is gone, then writes back what is left.
-fn serve(session: Session<Border>, fs: &Fs, threads: [JoinHandle<()>; 2], ended: &Ended) {
+fn serve(session: Session<Border>, fs: &Arc<Fs>, threads: [JoinHandle<()>; 2], ended: &Ended) {
     if let Err(error) = session.run() {
         tracing::warn!(%error, "the FUSE session ended with an error");
     }
@@ -213,11 +234,15 @@ impl Mounted {
     /// If something can not be published, or the mount can not be taken down.
     pub fn unmount(&self, limit: Duration, force: bool) -> Result<bool, MountError> {
         self.publish_or_give_up(limit, force)?;
-        match detach(&self.dir, false) {
+        // The kernel is told nothing while it takes the mount down.
+        self.fs.news_for_kernel().pause(true);
+        let was_busy = match detach(&self.dir, false) {
             Ok(()) => self.outcome(limit).map(|()| false),
             Err(_) if self.wait_for(Duration::ZERO) => self.outcome(limit).map(|()| false),
             Err(_) => self.detach_busy(limit, force).map(|()| true),
-        }
+        };
+        self.fs.news_for_kernel().pause(false);
+        was_busy
     }
 
     /// Detaches what is in use, once nothing more can be written that might not be kept.

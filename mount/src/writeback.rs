@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::errno::FsError;
+use crate::limits;
 use crate::schedule::Schedule;
 
 /// How far a write-back goes.
@@ -36,6 +37,8 @@ struct State {
     /// How many runs failed.
     failures: u64,
     relief: bool,
+    /// When to move to another version.
+    turn: Option<Instant>,
     stop: bool,
     stopped: bool,
 }
@@ -57,6 +60,7 @@ impl Writeback {
             outcome: Ok(()),
             failures: 0,
             relief: false,
+            turn: None,
             stop: false,
             stopped: false,
         };
@@ -81,6 +85,12 @@ impl Writeback {
         if !std::mem::replace(&mut state.relief, true) {
             self.wake.notify_one();
         }
+    }
+
+    /// Asks for a move to the version that is to be shown.
+    pub(crate) fn turn(&self) {
+        self.state.lock().turn = Some(Instant::now());
+        self.wake.notify_one();
     }
 
     /// Has `answer` called after a run that begins from now on and goes at least this far.
@@ -138,12 +148,24 @@ impl Writeback {
         }
     }
 
-    /// The thread itself. `flush` does a run; `high` says whether dirty memory runs high.
-    pub(crate) fn run(&self, flush: impl Fn(Durability) -> Result<(), FsError>, high: impl Fn() -> bool) {
+    /// The thread itself. `flush` does a run; `high` says whether dirty memory runs high; `turn` moves to the version that is
+    /// to be shown.
+    pub(crate) fn run(
+        &self,
+        flush: impl Fn(Durability) -> Result<(), FsError>,
+        high: impl Fn() -> bool,
+        turn: impl Fn() -> Result<(), FsError>,
+    ) {
         let mut state = self.state.lock();
         loop {
             let (durability, last) = loop {
                 let now = Instant::now();
+                if state.turn.is_some_and(|at| at <= now) && !state.stop {
+                    if !Self::turn_now(&mut state, &turn) {
+                        return self.end(&mut state);
+                    }
+                    continue;
+                }
                 let due = state.schedule.due();
                 let scheduled = due.is_some_and(|due| due <= now).then_some(Durability::Published);
                 let relief = (std::mem::take(&mut state.relief) && high()).then_some(Durability::Memory);
@@ -152,7 +174,7 @@ impl Writeback {
                 if let Some(durability) = asked.max(scheduled).max(relief).max(last) {
                     break (durability, last.is_some());
                 }
-                match due {
+                match due.into_iter().chain(state.turn).min() {
                     Some(due) => {
                         self.wake.wait_until(&mut state, due);
                     }
@@ -187,6 +209,25 @@ impl Writeback {
             }
         }
     }
+
+    /// Does as it was asked; false if that failed by a bug.
+    fn turn_now(state: &mut MutexGuard<'_, State>, turn: impl Fn() -> Result<(), FsError>) -> bool {
+        state.turn = None;
+        let caught = MutexGuard::unlocked(state, || catch_unwind(AssertUnwindSafe(turn)));
+        if let Ok(Err(error)) = caught {
+            tracing::warn!(%error, "an older version is shown for now");
+            state.turn.get_or_insert(Instant::now() + limits::TURN_AGAIN);
+        }
+        caught.is_ok()
+    }
+
+    /// Ends the thread where what is in memory may be half of one version and half of another: none of it is written.
+    fn end(&self, state: &mut MutexGuard<'_, State>) {
+        (state.stopped, state.outcome) = (true, Err(FsError::Io));
+        let late = std::mem::take(&mut state.waiting);
+        self.done.notify_all();
+        MutexGuard::unlocked(state, || late.into_iter().for_each(|(_, answer)| answer(Err(FsError::Io))));
+    }
 }
 
 #[cfg(test)]
@@ -206,7 +247,7 @@ mod tests {
         }
         let writeback = Writeback::new();
         std::thread::scope(|scope| {
-            scope.spawn(|| writeback.run(&flush, || true));
+            scope.spawn(|| writeback.run(&flush, || true, || Ok(())));
             let stop = StopOnDrop(&writeback);
             test(stop.0);
         });

@@ -1,26 +1,27 @@
 //! What a bucket shows, where that is not simply the head.
 
-use anyhow::{Result, anyhow, bail, ensure};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, ensure};
 use jaxfs_sync::chain::{Ballot, OnFork, OnHardFork, OnReorganisation, Policy};
-use jaxfs_sync::link::{BucketId, Link};
+use jaxfs_sync::link::Link;
 use jaxfs_sync::publish::Bucket;
 
 use super::report;
 use super::state::{State, named};
 use crate::control::protocol::{HeadAnswer, HeadRequest, Target};
-use crate::human::quoted;
 
 /// So many characters of a link tell which one is meant.
 const SHORTEST: usize = 4;
+
+/// How long a mount may take to move to another version, before who asked for that is told that it has not.
+const SETTLE: Duration = Duration::from_secs(30);
 
 impl State {
     /// Does what is asked, and tells what is shown then.
     pub(super) fn head(&self, target: &Target, action: &HeadRequest) -> Result<HeadAnswer> {
         let id = self.one(target)?;
         let bucket = self.open(id)?;
-        if !matches!(action, HeadRequest::Show | HeadRequest::Policy { .. }) {
-            self.check_not_mounted(id)?;
-        }
         let votes = match action {
             HeadRequest::Show => None,
             HeadRequest::Policy { deep_reorganisation, hard_fork, writes_while_forked } => {
@@ -44,18 +45,14 @@ impl State {
             }
             HeadRequest::Vote => Some(counted(&bucket.vote()?)),
         };
-        Ok(HeadAnswer { bucket: named(id, &bucket), head: report::head(&bucket.status()?), votes })
-    }
-
-    /// A mount shows what was shown when it was made.
-    fn check_not_mounted(&self, id: BucketId) -> Result<()> {
-        match self.life().mount_of(id) {
-            None => Ok(()),
-            Some(mount) => {
-                let dir = quoted(&mount.dir.to_string_lossy());
-                bail!("the bucket is mounted at {dir}: `jaxfs unmount {dir}`, and try again")
-            }
+        if !matches!(action, HeadRequest::Show) {
+            // A mount publishes what it has before it moves on.
+            ensure!(
+                bucket.settle(SETTLE),
+                "that is decided, and the mount still shows what it did: `jaxfs status` says what keeps it"
+            );
         }
+        Ok(HeadAnswer { bucket: named(id, &bucket), head: report::head(&bucket.status()?), votes })
     }
 }
 

@@ -161,3 +161,6 @@ pub const JOURNAL_FILES: usize = 16;
 /// How long somebody who reads waits for content that is on other machines: then it is an error, since a process that waits
 /// for a file can not be ended.
 pub const FETCH_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How long a change of the members waits for a mount to move to the version that they are to be changed in.
+pub const SETTLE: std::time::Duration = std::time::Duration::from_secs(10);

@@ -134,6 +134,10 @@ impl Fs {
             None => None,
         };
         let mut table = self.table.lock();
+        let inode = table.get(ino).ok_or(FsError::NotFound)?;
+        if inode.detached.is_some() && !inode.is_open() && self.news.is_pending() {
+            return Err(FsError::Stale);
+        }
         let inode = table.get_mut(ino).ok_or(FsError::NotFound)?;
         let is_directory = inode.directory().is_some();
         let attributes = &mut inode.attributes;
@@ -168,6 +172,9 @@ impl Fs {
         table.log_attributes(ino);
         let stat = self.stat(&table, ino);
         drop(table);
+        if wanted.size.is_some() {
+            self.keep_late(ino)?;
+        }
         self.changed();
         stat
     }

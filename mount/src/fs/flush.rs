@@ -48,6 +48,16 @@ impl Flusher {
     pub(super) const fn superblock(&self) -> &Superblock {
         &self.superblock
     }
+
+    /// Whether the newest version that is written is in the chain.
+    pub(super) fn is_published(&self) -> bool {
+        self.reached == Durability::Published
+    }
+
+    /// Goes on from another version, which is published.
+    pub(super) fn turned(&mut self, superblock: Superblock, base: Link, generation: u64) {
+        *self = Self::new(superblock, Durability::Published, base, generation);
+    }
 }
 
 /// An inode at the moment of freezing.
@@ -90,10 +100,13 @@ struct Written {
 impl Fs {
     /// Writes all changes back, as durably as asked for. One at a time.
     pub(super) fn flush(&self, durability: Durability) -> Result<(), FsError> {
+        self.flush_with(&mut self.flusher.lock(), durability)
+    }
+
+    pub(super) fn flush_with(&self, flusher: &mut Flusher, durability: Durability) -> Result<(), FsError> {
         // What this device's policy lets it not publish now is durable all the same.
         let refused = self.bucket.may_publish().is_err();
         let durability = if refused { durability.min(Durability::Durable) } else { durability };
-        let mut flusher = self.flusher.lock();
         // Files without a name are in no version: they are sealed only where memory runs short.
         let short = self.memory_is_short();
         let (frozen, generation) = {
@@ -103,7 +116,7 @@ impl Fs {
         let Some(frozen) = frozen else {
             step()?;
             let superblock = flusher.superblock.clone();
-            return self.commit(&mut flusher, superblock, generation, durability);
+            return self.commit(flusher, superblock, generation, durability);
         };
         let mut written = Written::default();
         let stored = write(self.vault(), &frozen, &mut written).and_then(|superblock| step().map(|()| superblock));
@@ -112,7 +125,7 @@ impl Fs {
             if flusher.superblock != superblock {
                 flusher.reached = Durability::Memory;
             }
-            self.commit(&mut flusher, superblock, generation, durability).map(|()| shared)
+            self.commit(flusher, superblock, generation, durability).map(|()| shared)
         });
         let mut table = self.table.lock();
         match stored {
@@ -161,7 +174,8 @@ impl Fs {
 
 fn freeze(table: &mut Table, short: bool) -> Option<Frozen> {
     let loose = |table: &Table| -> Vec<Arc<File>> {
-        let files = table.nameless.iter().filter_map(|ino| table.get(*ino)?.file());
+        let files = table.nameless.iter().filter(|ino| table.copy_of(**ino).is_none());
+        let files = files.filter_map(|ino| table.get(*ino)?.file());
         files.filter(|file| file.is_changed()).cloned().collect()
     };
     let nameless = if short { loose(table) } else { Vec::new() };

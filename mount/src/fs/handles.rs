@@ -78,12 +78,21 @@ impl Fs {
         if writing.is_some() {
             self.may_begin()?;
         }
+        if self.is_outdated(ino) {
+            return Err(FsError::Stale);
+        }
         if truncate {
             self.set_attributes(ino, Changed { size: Some(0), ..Changed::default() }, caller)?;
         }
         let file = self.file(ino)?;
         self.table.lock().opened(ino);
         Ok(self.add_file(ino, file, writing))
+    }
+
+    /// Whether a file is meant by its name that this is not any more: what the kernel knew when it asked is not so. It looks
+    /// again when it is told.
+    fn is_outdated(&self, ino: Ino) -> bool {
+        self.table.lock().get(ino).is_some_and(|inode| inode.detached.is_some()) && self.news.is_pending()
     }
 
     pub(super) fn add_file(&self, ino: Ino, file: Arc<File>, writing: Option<Writing>) -> u64 {
@@ -170,7 +179,11 @@ impl Fs {
         answer: impl FnOnce(Result<(), FsError>) + Send + 'static,
     ) {
         if self.budget.get() < self.dirty_limit {
-            return answer(self.write(handle, offset, data, drop_privileges));
+            if let Some(_kept_open) = self.through_gate() {
+                return answer(self.write(handle, offset, data, drop_privileges));
+            }
+            let data = data.to_vec();
+            return self.edit(move |fs| answer(fs.write(handle, offset, &data, drop_privileges)));
         }
         let (fs, data) = (Arc::clone(self), data.to_vec());
         self.writeback.when(Durability::Memory, move |room| {
@@ -184,12 +197,11 @@ impl Fs {
         let open = self.file_handle(handle)?;
         self.check_disk(data.len() as u64)?;
         open.file.write(offset, data)?;
-        self.modified(&open, drop_privileges);
-        Ok(())
+        self.modified(&open, drop_privileges)
     }
 
     /// Notes that the content of an open file changed.
-    fn modified(&self, open: &OpenFile, drop_privileges: bool) {
+    fn modified(&self, open: &OpenFile, drop_privileges: bool) -> Result<(), FsError> {
         let time = super::now();
         let mut table = self.table.lock();
         // So that the next sync has these attributes, if one had the bytes already.
@@ -201,6 +213,7 @@ impl Fs {
             }
         }
         table.touch(open.ino);
+        let is_late = table.get(open.ino).is_some_and(|inode| inode.detached.is_some());
         drop(table);
         let first = !open.written.swap(true, Ordering::Relaxed);
         self.writeback.note(|schedule| {
@@ -212,12 +225,14 @@ impl Fs {
         if self.memory_is_short() {
             self.writeback.relieve();
         }
+        if is_late { self.keep_late(open.ino) } else { Ok(()) }
     }
 
     /// Has `answer` called once an open file, if it is about one, and all names are on disk, or can not be brought there.
     pub(crate) fn when_durable(&self, handle: Option<u64>, answer: impl FnOnce(Result<(), FsError>) + Send + 'static) {
         let file = match handle.map(|handle| self.file_handle(handle)).transpose() {
-            Ok(open) => open.map(|open| open.ino),
+            // What others took is safe by its copy.
+            Ok(open) => open.map(|open| self.table.lock().copy_of(open.ino).unwrap_or(open.ino)),
             Err(error) => return answer(Err(error)),
         };
         if let Err(answer) = self.syncer.when(file, Box::new(answer)) {
@@ -255,8 +270,7 @@ impl Fs {
             libc::FALLOC_FL_ZERO_RANGE => open.file.zero(offset..end, !keep_size)?,
             _ => return Err(FsError::Unsupported),
         }
-        self.modified(&open, caller.uid != 0);
-        Ok(())
+        self.modified(&open, caller.uid != 0)
     }
 
     /// The next data or hole in an open file.
@@ -285,7 +299,7 @@ impl Fs {
         self.check_disk(parts.iter().map(Part::memory).sum::<usize>() as u64)?;
         let copied = target.file.put_parts(to.1, parts)?;
         drop(using);
-        self.modified(&target, caller.uid != 0);
+        self.modified(&target, caller.uid != 0)?;
         Ok(copied)
     }
 
@@ -301,7 +315,7 @@ impl Fs {
         // An answer has 32 bits.
         let len = len.min(limits::COPY_AT_ONCE);
         if self.budget.get() < self.dirty_limit {
-            return answer(self.copy_range(from, to, len, caller));
+            return self.edit(move |fs| answer(fs.copy_range(from, to, len, caller)));
         }
         let fs = Arc::clone(self);
         self.writeback.when(Durability::Memory, move |room| {

@@ -27,4 +27,7 @@ impl Holds for Fs {
             file.held(held);
         }
     }
+    fn turn(&self) {
+        self.writeback.turn();
+    }
 }

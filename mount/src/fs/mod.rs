@@ -1,11 +1,12 @@
 //! The file system, without FUSE: a bucket's tree with what has changed in it, and the operations on it.
 //!
-//! Locks, in the order in which they are taken: the gate, the flusher, `using`, the inode table, then one file's state, then the write-back's state.
+//! Locks, in the order in which they are taken: the flusher, the gate, `using`, the inode table, then one file's state, then the write-back's state.
 //! None is held while blocks are read, written or sealed; an operation that needs a stored node looks it up first and
 //! checks, under the lock, that what it saw still stands.
 
 mod acl;
 mod attributes;
+mod conflict;
 mod file;
 mod flush;
 mod handles;
@@ -15,19 +16,23 @@ mod log;
 #[cfg(test)]
 mod model;
 mod names;
+#[cfg(test)]
+#[path = "../../tests/pair/mod.rs"]
+mod pair;
 mod redo;
 mod space;
+mod switch;
 mod table;
 mod unsynced;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jaxfs_sync::link::Link;
 use jaxfs_sync::publish::{Bucket, BucketError};
 use jaxfs_sync::tree::{Body, Record, Superblock, Time, Vault};
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RecursiveRwLock, RecursiveRwLockReadGuard, RecursiveRwLockWriteGuard, RwLock};
 
 pub(crate) use attributes::{Changed, Stat};
 use file::DirtyBytes;
@@ -37,11 +42,12 @@ use handles::Handles;
 use log::Log;
 pub(crate) use names::{New, OnTarget};
 use space::Disk;
-pub(crate) use table::Ino;
+pub(crate) use table::{Ino, Stale};
 use table::{Object, Table};
 
 use crate::Owner;
 use crate::errno::FsError;
+use crate::invalidate::News;
 use crate::limits;
 use crate::syncer::Syncer;
 use crate::writeback::{Durability, Writeback};
@@ -76,6 +82,21 @@ pub(crate) struct Settings {
     pub(crate) most_space: Option<u64>,
 }
 
+/// A change that waits for the gate.
+type Deferred = Box<dyn FnOnce(&Arc<Fs>) + Send>;
+
+/// The gate, while changes are kept out.
+struct Kept<'a> {
+    gate: RecursiveRwLockWriteGuard<'a, bool>,
+    keepers: &'a AtomicUsize,
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.keepers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// A bucket as a file system.
 pub(crate) struct Fs {
     bucket: Arc<Bucket>,
@@ -91,13 +112,18 @@ pub(crate) struct Fs {
     writeback: Writeback,
     syncer: Syncer<Ino>,
     disk: Disk,
+    news: Arc<News>,
     flusher: Mutex<Flusher>,
     /// Held, shared, while what was taken from the table or a file is used without their locks, so that a collection of garbage can
-    /// wait for that. After the gate and the flusher, before all other locks; never twice by one thread.
+    /// wait for that. After the flusher and the gate, before all other locks; never twice by one thread.
     using: RwLock<()>,
     /// Whether changes are taken. Held, shared, by each operation that changes something, so that closing it waits for
-    /// those under way. Before all other locks.
-    gate: RwLock<bool>,
+    /// those under way. After the flusher, before all other locks.
+    gate: RecursiveRwLock<bool>,
+    /// Who keeps the gate, or waits for that.
+    keepers: AtomicUsize,
+    /// Changes that came meanwhile.
+    deferred: Mutex<Vec<Deferred>>,
 }
 
 impl Fs {
@@ -123,9 +149,12 @@ impl Fs {
             writeback: Writeback::new(),
             syncer: Syncer::new(),
             disk: Disk::new(bucket.dir(), settings.most_space),
+            news: Arc::default(),
             flusher: Mutex::new(Flusher::new(superblock, reached, base, generation)),
             using: RwLock::new(()),
-            gate: RwLock::new(true),
+            gate: RecursiveRwLock::new(true),
+            keepers: AtomicUsize::new(0),
+            deferred: Mutex::default(),
             bucket,
             owner: settings.owner,
             acls: AtomicBool::new(false),
@@ -157,8 +186,8 @@ impl Fs {
     }
 
     /// The thread that publishes, to be run by whoever mounts.
-    pub(crate) fn write_back(&self) {
-        self.writeback.run(|durability| self.flush(durability), || self.memory_is_short());
+    pub(crate) fn write_back(self: &Arc<Self>) {
+        self.writeback.run(|durability| self.flush(durability), || self.memory_is_short(), || self.turn());
         self.refuse_changes(Duration::MAX);
     }
 
@@ -170,21 +199,58 @@ impl Fs {
 
     /// Refuses all changes from here on. Those under way are finished on return, if it gives true: if they took no longer
     /// than `limit`.
-    pub(crate) fn refuse_changes(&self, limit: Duration) -> bool {
+    pub(crate) fn refuse_changes(self: &Arc<Self>, limit: Duration) -> bool {
         self.set_gate(false, limit)
     }
 
     /// Takes changes again.
-    pub(crate) fn take_changes(&self) {
+    pub(crate) fn take_changes(self: &Arc<Self>) {
         self.set_gate(true, Duration::MAX);
     }
 
-    fn set_gate(&self, open: bool, limit: Duration) -> bool {
+    fn set_gate(self: &Arc<Self>, open: bool, limit: Duration) -> bool {
+        let set = self.keep_gate(limit).map(|mut kept| *kept.gate = open).is_some();
+        self.do_deferred();
+        set
+    }
+
+    /// Keeps changes out while what it gives is held, once those under way are finished; none if they take longer than
+    /// `limit`. What comes meanwhile has to be done afterwards ([`Fs::do_deferred`]).
+    fn keep_gate(&self, limit: Duration) -> Option<Kept<'_>> {
+        self.keepers.fetch_add(1, Ordering::SeqCst);
         let gate = match Instant::now().checked_add(limit) {
             Some(deadline) => self.gate.try_write_until(deadline),
             None => Some(self.gate.write()),
         };
-        gate.map(|mut gate| *gate = open).is_some()
+        if gate.is_none() {
+            self.keepers.fetch_sub(1, Ordering::SeqCst);
+        }
+        gate.map(|gate| Kept { gate, keepers: &self.keepers })
+    }
+
+    /// Does a change: at once, or, if somebody keeps the gate, when he is done. No thread waits for that, so that those who
+    /// answer the kernel go on.
+    pub(crate) fn edit(self: &Arc<Self>, edit: impl FnOnce(&Arc<Self>) + Send + 'static) {
+        if let Some(_kept_open) = self.through_gate() {
+            return edit(self);
+        }
+        self.deferred.lock().push(Box::new(edit));
+        // He may have left before it was there to be found.
+        if self.keepers.load(Ordering::SeqCst) == 0 {
+            self.do_deferred();
+        }
+    }
+
+    /// Nobody keeps the gate while what it gives is held; none if somebody does, or is about to.
+    fn through_gate(&self) -> Option<RecursiveRwLockReadGuard<'_, bool>> {
+        let is_free = self.keepers.load(Ordering::SeqCst) == 0;
+        is_free.then(|| self.gate.try_read()).flatten()
+    }
+
+    /// Does what came while the gate was kept; for whoever kept it, afterwards.
+    fn do_deferred(self: &Arc<Self>) {
+        let deferred = std::mem::take(&mut *self.deferred.lock());
+        deferred.into_iter().for_each(|edit| edit(self));
     }
 
     /// Whether so much is dirty that it should be sealed.
@@ -193,7 +259,7 @@ impl Fs {
     }
 
     /// Lets an operation change something while what it gives is held.
-    fn enter(&self) -> Result<RwLockReadGuard<'_, bool>, FsError> {
+    fn enter(&self) -> Result<RecursiveRwLockReadGuard<'_, bool>, FsError> {
         let open = self.gate.read();
         if *open { Ok(open) } else { Err(FsError::ReadOnly) }
     }

@@ -13,7 +13,7 @@ use parking_lot::MutexGuard;
 
 use super::attributes::{S_ISGID, Stat};
 use super::file::File;
-use super::table::{Attributes, Directory, Ino, Links, Object, Table};
+use super::table::{Attributes, Directory, Ino, Inode, Links, Object, Stale, Table};
 use super::{Caller, Fs, acl, now};
 use crate::errno::FsError;
 use crate::limits;
@@ -68,10 +68,10 @@ impl<const N: usize> Drop for Held<'_, N> {
 }
 
 /// What is to be made under a name.
-pub(crate) enum New<'a> {
+pub(crate) enum New {
     File,
     Directory,
-    Symlink(&'a [u8]),
+    Symlink(Box<[u8]>),
     Special(Body),
 }
 
@@ -92,14 +92,7 @@ impl Fs {
     }
 
     /// Makes something new under a free name. The kernel then holds one lookup of it.
-    pub(crate) fn make(
-        &self,
-        parent: Ino,
-        name: &[u8],
-        mode: u32,
-        new: New<'_>,
-        caller: Caller,
-    ) -> Result<Stat, FsError> {
+    pub(crate) fn make(&self, parent: Ino, name: &[u8], mode: u32, new: New, caller: Caller) -> Result<Stat, FsError> {
         self.may_begin()?;
         self.make_under(parent, name, mode, new, caller).map(|(stat, _)| stat)
     }
@@ -119,7 +112,7 @@ impl Fs {
         parent: Ino,
         name: &[u8],
         mode: u32,
-        new: New<'_>,
+        new: New,
         caller: Caller,
     ) -> Result<(Stat, Option<Arc<File>>), FsError> {
         let _gate = self.enter()?;
@@ -202,7 +195,7 @@ impl Fs {
             return Err(FsError::NotPermitted);
         }
         if inode.nlink == 0 {
-            return Err(FsError::NotFound);
+            return Err(self.gone(inode));
         }
         if inode.nlink >= limits::LINKS {
             return Err(FsError::TooManyLinks);
@@ -277,6 +270,7 @@ impl Fs {
         let _gate = self.enter()?;
         let (from, from_name) = (from.0, checked(from.1)?);
         let (to, to_name) = (to.0, free_name(to.0, to.1)?);
+        let (from_name_again, to_name_again) = (from_name.clone(), to_name.clone());
         let (mut table, [source, target]) = self.resolve([(from, &from_name), (to, &to_name)])?;
         let source = source.ok_or(FsError::NotFound)?;
         if table.get(to).is_none_or(|inode| inode.nlink == 0) {
@@ -326,6 +320,11 @@ impl Fs {
         touch_times(&mut table, to, true, time);
         drop(table);
         self.changed();
+        if self.news.is_pending() {
+            // The kernel moves what it knows of the names, and that may be what was there before.
+            let names = [(from, from_name_again), (to, to_name_again)].into();
+            self.news.tell_also(Stale { names, ..Stale::default() });
+        }
         Ok(())
     }
 
@@ -433,7 +432,13 @@ impl Fs {
                 let links = Links::Home(parent, name.clone());
                 Ok(Resolved::Known(Some(table.load(record, links, |record| self.object(record)))))
             }
-            Some(Target::Shared { id, .. }) => self.resolve_shared(table, *id, stored.shared.as_ref()),
+            Some(Target::Shared { id, .. }) => {
+                let resolved = self.resolve_shared(table, *id, stored.shared.as_ref())?;
+                if let Resolved::Known(Some(ino)) = resolved {
+                    table.named(ino, parent, name);
+                }
+                Ok(resolved)
+            }
         }
     }
 
@@ -455,6 +460,11 @@ impl Fs {
         };
         let links = Links::Shared(inode.nlink);
         Ok(Resolved::Known(Some(table.load(&inode.record, links, |record| self.object(record)))))
+    }
+
+    /// Why something can not be done with a file that has no name: or it is not meant any more, and whoever asks looks again.
+    pub(super) fn gone(&self, inode: &Inode) -> FsError {
+        if inode.detached.is_some() && self.news.is_pending() { FsError::Stale } else { FsError::NotFound }
     }
 
     /// Counts a lookup and describes the inode.
@@ -481,11 +491,11 @@ fn free_name(parent: Ino, name: &[u8]) -> Result<Name, FsError> {
     checked(name)
 }
 
-fn symlink(target: &[u8]) -> Result<Body, FsError> {
+fn symlink(target: Box<[u8]>) -> Result<Body, FsError> {
     match target.len() {
         0 => Err(FsError::NotFound),
         len if len > jaxfs_sync::limits::SYMLINK_BYTES => Err(FsError::NameTooLong),
-        _ => Ok(Body::Symlink(target.into())),
+        _ => Ok(Body::Symlink(target)),
     }
 }
 
@@ -499,7 +509,7 @@ fn remove_link(table: &mut Table, parent: Ino, name: &Name, ino: Ino, time: Time
 }
 
 /// Sets ctime, and mtime too where entries or content changed, and marks the inode.
-fn touch_times(table: &mut Table, ino: Ino, modified: bool, time: Time) {
+pub(super) fn touch_times(table: &mut Table, ino: Ino, modified: bool, time: Time) {
     if let Some(inode) = table.get_mut(ino) {
         inode.attributes.ctime = time;
         if modified {

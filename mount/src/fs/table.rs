@@ -12,8 +12,9 @@
 mod check;
 #[cfg(test)]
 mod tests;
+mod turn;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jaxfs_sync::tree::change;
@@ -21,6 +22,8 @@ use jaxfs_sync::tree::{Body, Change, DirectoryBody, FileId, Kind, Name, Record, 
 
 use super::file::File;
 use super::log::Log;
+use crate::limits;
+pub(crate) use turn::Stale;
 
 /// An inode number, which is also the FUSE node id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -124,6 +127,15 @@ impl Directory {
     }
 }
 
+/// What is left of the place of an inode that others took the names from. It holds both inodes in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Detached {
+    /// A directory that it was in, and its name there.
+    pub(crate) origin: Option<(Ino, Name)>,
+    /// What was made of it under another name, since it was written to later. Both have one content.
+    copy: Option<Ino>,
+}
+
 /// What an inode is.
 #[derive(Debug)]
 pub(crate) enum Object {
@@ -146,6 +158,10 @@ pub(crate) struct Inode {
     pub(crate) shared: bool,
     /// Where its one name is, unless it is shared, removed, or the root.
     pub(crate) home: Option<(Ino, Name)>,
+    /// The names of a shared one that the kernel may know.
+    names: BTreeSet<(Ino, Name)>,
+    /// Its names went, or lead to something else, because of what others did.
+    pub(crate) detached: Option<Detached>,
     /// What the kernel has counted.
     lookups: u64,
     /// Open handles.
@@ -162,6 +178,11 @@ impl Inode {
             Object::Symlink(_) => Kind::Symlink,
             Object::Special(body) => body.kind(),
         }
+    }
+
+    /// Whether somebody has it open.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.opens > 0
     }
 
     /// The link count that `stat` shows.
@@ -199,6 +220,8 @@ impl Inode {
 #[derive(Debug)]
 pub(crate) struct Table {
     inodes: HashMap<Ino, Inode>,
+    /// The numbers of files that have another than their id says.
+    numbers: HashMap<FileId, Ino>,
     /// The table of shared inodes as stored, and its changes.
     pub(crate) shared_base: Tree<SharedInode>,
     pub(crate) shared_frozen: Option<Arc<Changes<FileId>>>,
@@ -216,6 +239,7 @@ impl Table {
     pub(crate) fn new(root: &Record, shared: Tree<SharedInode>, log: Log, file: impl Fn(&Record) -> Object) -> Self {
         let mut table = Self {
             inodes: HashMap::new(),
+            numbers: HashMap::new(),
             shared_base: shared,
             shared_frozen: None,
             shared_changes: Changes::new(),
@@ -261,12 +285,15 @@ impl Table {
 
     /// The inode of a file if it is in memory, or the free number that it would get.
     pub(crate) fn find(&self, id: FileId) -> Result<Ino, Ino> {
-        let mut ino = Ino::of(id);
+        self.find_from(id, self.numbers.get(&id).copied().unwrap_or(Ino::of(id)))
+    }
+
+    fn find_from(&self, id: FileId, mut ino: Ino) -> Result<Ino, Ino> {
         loop {
             match self.inodes.get(&ino) {
                 None => return Err(ino),
                 Some(inode) if inode.id == id => return Ok(ino),
-                // Two ids that share 64 bits: never seen, and no reason to mix two files up.
+                // What has another content since, or two ids that share 64 bits: no reason to mix two files up.
                 Some(_) => ino = Ino(ino.0.wrapping_add(1).max(2)),
             }
         }
@@ -282,9 +309,29 @@ impl Table {
                     Links::Shared(nlink) => (nlink, true, None),
                 };
                 self.inodes.insert(ino, new_inode(record, object(record), nlink, shared));
+                self.number(record.id, ino);
                 self.set_home(ino, home);
                 ino
             }
+        }
+    }
+
+    /// Remembers a file's number, if its id does not say it.
+    fn number(&mut self, id: FileId, ino: Ino) {
+        if ino == Ino::of(id) {
+            return;
+        }
+        if self.numbers.len() >= limits::NUMBERS {
+            let inodes = &self.inodes;
+            self.numbers.retain(|id, ino| inodes.get(ino).is_some_and(|inode| inode.id == *id));
+        }
+        self.numbers.insert(id, ino);
+    }
+
+    /// Notes a name of a shared inode that the kernel is told of.
+    pub(crate) fn named(&mut self, ino: Ino, parent: Ino, name: &Name) {
+        if let Some(inode) = self.get_mut(ino).filter(|inode| inode.shared) {
+            inode.names.insert((parent, name.clone()));
         }
     }
 
@@ -375,7 +422,9 @@ impl Table {
             directory.subdirectories = directory.subdirectories.saturating_add(u64::from(is_directory));
         }
         self.set_change(parent, name.clone(), Some(ino));
-        if !shared {
+        if shared {
+            self.named(ino, parent, &name);
+        } else {
             self.set_home(ino, Some((parent, name)));
         }
         self.touch(parent);
@@ -392,6 +441,8 @@ impl Table {
         self.set_change(parent, name.clone(), None);
         if !shared {
             self.set_home(ino, None);
+        } else if let Some(inode) = self.get_mut(ino) {
+            inode.names.remove(&(parent, name.clone()));
         }
         self.touch(parent);
     }
@@ -418,6 +469,8 @@ impl Table {
         inode.nlink += 1;
         let newly = !std::mem::replace(&mut inode.shared, true);
         if newly {
+            let names = inode.home.iter().cloned().collect();
+            inode.names = names;
             self.set_home(ino, None);
         }
         self.touch(ino);
@@ -541,7 +594,12 @@ impl Table {
                 return;
             }
             self.nameless.remove(&ino);
-            let Some((parent, _)) = self.inodes.remove(&ino).and_then(|inode| inode.home) else { return };
+            let Some(gone) = self.inodes.remove(&ino) else { return };
+            let detached = gone.detached.unwrap_or_default();
+            if let Some(copy) = detached.copy {
+                self.unpin(copy);
+            }
+            let Some((parent, _)) = gone.home.or(detached.origin) else { return };
             let Some(inode) = self.get_mut(parent) else { return };
             inode.pins = inode.pins.saturating_sub(1);
             ino = parent;
@@ -559,7 +617,19 @@ pub(crate) enum Links {
 
 fn new_inode(record: &Record, object: Object, nlink: u64, shared: bool) -> Inode {
     let attributes = Attributes::of(record);
-    Inode { id: record.id, attributes, object, nlink, shared, home: None, lookups: 0, opens: 0, pins: 0 }
+    Inode {
+        id: record.id,
+        attributes,
+        object,
+        nlink,
+        shared,
+        home: None,
+        names: BTreeSet::new(),
+        detached: None,
+        lookups: 0,
+        opens: 0,
+        pins: 0,
+    }
 }
 
 /// Puts frozen changes back below newer ones. Gives those that newer ones override.

@@ -8,6 +8,7 @@
 //! block within a bucket and an epoch, and an unrelated one anywhere else.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
@@ -184,7 +185,7 @@ impl EpochKeys {
 pub struct Keyring {
     bucket: BucketId,
     current: Epoch,
-    keys: BTreeMap<Epoch, EpochKeys>,
+    keys: BTreeMap<Epoch, Arc<EpochKeys>>,
 }
 
 impl std::fmt::Debug for Keyring {
@@ -196,12 +197,19 @@ impl std::fmt::Debug for Keyring {
 impl Keyring {
     /// A keyring that seals with `content`, the secret of epoch `current`.
     pub fn new(bucket: BucketId, current: Epoch, content: &Secret) -> Self {
-        Self { bucket, current, keys: BTreeMap::from([(current, EpochKeys::new(content))]) }
+        Self { bucket, current, keys: BTreeMap::from([(current, Arc::new(EpochKeys::new(content)))]) }
     }
 
     /// Adds the secret of a former epoch, for reading.
     pub fn add_former(&mut self, epoch: Epoch, content: &Secret) {
-        self.keys.insert(epoch, EpochKeys::new(content));
+        self.keys.insert(epoch, Arc::new(EpochKeys::new(content)));
+    }
+
+    /// Adds what another keyring opens beyond this one, for reading.
+    pub fn add_from(&mut self, other: &Self) {
+        for (epoch, keys) in &other.keys {
+            self.keys.entry(*epoch).or_insert_with(|| Arc::clone(keys));
+        }
     }
 
     /// The bucket whose blocks these keys open.
@@ -285,7 +293,7 @@ impl Keyring {
     }
 
     fn keys(&self, epoch: Epoch) -> Result<&EpochKeys, OpenError> {
-        self.keys.get(&epoch).ok_or(OpenError::NoKey(epoch))
+        self.keys.get(&epoch).map(Arc::as_ref).ok_or(OpenError::NoKey(epoch))
     }
 
     fn current_keys(&self) -> &EpochKeys {

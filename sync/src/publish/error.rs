@@ -57,9 +57,6 @@ pub enum BucketError {
     /// What was synced last was made on the version that is shown, and has to be published there.
     #[error("something that was written is not published yet: mount the bucket and unmount it, and try again")]
     Unpublished,
-    /// What is mounted goes on with the version that it began with.
-    #[error("the bucket is mounted: unmount it, and try again")]
-    Mounted,
     /// No manifest of this bucket.
     #[error("version {} is not known here", .0.short())]
     UnknownVersion(Link),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BASE, Bucket, BucketError, Replica, journal, now};
+use super::{Bucket, BucketError, Replica, journal, now};
 use crate::bucket::{Manifest, SignedManifest, VerifiedManifest};
 use crate::chain::{
     Ballot, Chain, Input, OnFork, OnHardFork, OnReorganisation, Output, Pin, Policy, Refusal, Saved, Source,
@@ -66,7 +66,7 @@ impl Bucket {
     /// Shows a version whatever the head is, and builds on it; or, with none, shows the head again. Durable on return.
     ///
     /// # Errors
-    /// If the bucket is mounted; if the version is not known, or its content is not on this machine; if something is not published that was made on
+    /// If the version is not known, or its content is not on this machine; if something is not published that was made on
     /// the version that is shown; if the decision can not be stored.
     pub fn pin(&self, to: Option<Link>) -> Result<(), BucketError> {
         let _one_at_a_time = self.replica.publishing.lock();
@@ -106,8 +106,9 @@ impl Bucket {
     }
 
     fn check_published(&self) -> Result<(), BucketError> {
+        // A mount publishes what it has before it moves on.
         if self.is_held() {
-            return Err(BucketError::Mounted);
+            return Ok(());
         }
         let is_open = self.has_checkpoint() || journal::is_used(self.vault.store())?;
         if is_open { Err(BucketError::Unpublished) } else { Ok(()) }
@@ -157,43 +158,13 @@ impl Bucket {
         {
             let mut state = self.state.lock();
             (state.shown, state.shown_link) = (shown, link);
+            self.turned.notify_all();
         }
         // It is published, whatever becomes of this.
         self.replica.tell(&outputs);
         self.show().unwrap_or_else(|error| tracing::warn!(%error, "an older version is shown"));
         self.replica.save_chain();
         self.replica.tell_watcher(&outputs);
-        Ok(())
-    }
-
-    /// Shows what the chain shows, unless something is mounted, or not published yet: that goes on with the version that it
-    /// was made on.
-    pub(super) fn show(&self) -> Result<(), BucketError> {
-        let shown = self.replica.known.lock().chain.shown();
-        let to = shown.filter(|shown| *shown != self.head());
-        let Some(to) = to.filter(|_| !self.is_held()) else { return Ok(()) };
-        if self.has_checkpoint() || journal::is_used(self.vault.store())? {
-            return Ok(());
-        }
-        let manifest = self.manifest_of(&to)?;
-        let keys = {
-            let known = self.replica.known.lock();
-            let list = known.lists.get(&manifest.share.members).ok_or(BucketError::Missing("the member list"))?;
-            list.open(&self.device)
-        };
-        let keys = match keys {
-            Ok(access) => access.keyring().ok_or(BucketError::Mirror)?,
-            Err(why) => {
-                tracing::warn!(version = %to, %why, "the newest version can not be opened here: an older one is shown");
-                return Ok(());
-            }
-        };
-        let meta = vec![(BASE, Some(to.to_bytes().to_vec()))];
-        self.vault.store().commit(Commit { manifests: Vec::new(), meta })?;
-        self.vault.set_keys(Arc::new(keys));
-        let mut state = self.state.lock();
-        (state.shown, state.shown_link) = (manifest, to);
-        state.same.clear();
         Ok(())
     }
 

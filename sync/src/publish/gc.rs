@@ -33,6 +33,9 @@ pub trait Holds: Send + Sync {
     /// Tells of everything that may still be read or linked, as of one moment. What was taken from it before has been used on
     /// return, or is told.
     fn held(&self, held: &mut Held);
+
+    /// Another version is to be shown: it moves to that by and by ([`Bucket::next`]). Must neither wait nor call the bucket.
+    fn turn(&self);
 }
 
 /// What is held.
@@ -132,13 +135,10 @@ impl Bucket {
             mounted.push(weak);
         }
         self.attaching.fetch_sub(1, Ordering::AcqRel);
+        drop(holders);
+        // What came meanwhile.
+        self.show().unwrap_or_else(|error| tracing::warn!(%error, "an older version is shown"));
         made
-    }
-
-    /// Whether anybody holds blocks: whether it is mounted.
-    pub(super) fn is_held(&self) -> bool {
-        let is_there = |holder: &Weak<dyn Holds>| holder.strong_count() > 0;
-        self.attaching.load(Ordering::Acquire) > 0 || self.mounted.lock().iter().any(is_there)
     }
 
     /// Which versions this machine keeps the content of.
@@ -214,6 +214,8 @@ impl Bucket {
         let journal = self.journaled_blocks()?;
         // One whose commit failed may be stored nonetheless.
         let stored = stored_checkpoint(self.vault.store())?;
+        // What a mount is about to move to.
+        let next = self.next_link().map(|link| self.manifest_of(&link)).transpose()?.map(|next| next.entry());
         let known = self.replica.known.lock();
         let state = self.state.lock();
         let attempted = state.attempted.as_ref().map(|manifest| manifest.claims().entry());
@@ -221,7 +223,7 @@ impl Bucket {
             held,
             journal,
             shown: state.shown.clone(),
-            newest: state.checkpoint.into_iter().chain(stored).chain(attempted).collect(),
+            newest: state.checkpoint.into_iter().chain(stored).chain(attempted).chain(next).collect(),
             leaves: known.chain.leaves().chain(known.chain.tips()).chain([known.chain.head()]).collect(),
             records: known.chain.records().collect(),
             canonical: known

@@ -11,6 +11,7 @@ use crate::bucket::{
     Place, Role, Share,
 };
 use crate::crypto::label::{BUCKET_NAME, DEVICE_NAME, Label};
+use crate::limits;
 use crate::link::Link;
 use crate::store::Commit;
 use crate::tree::{Pins, Superblock, Vault};
@@ -44,6 +45,7 @@ impl Bucket {
     /// # Errors
     /// If the key is not the owner's, the device is a member with as many rights, or it can not be stored.
     pub fn admit(&self, owner: &OwnerKey, identity: &Identity, role: Role, name: &Label) -> Result<Link, BucketError> {
+        self.settle(limits::SETTLE);
         let _one_at_a_time = self.replica.publishing.lock();
         let (list, access) = self.shown_access()?;
         if list.role(&identity.device).is_some_and(|has| has <= role) {
@@ -58,6 +60,7 @@ impl Bucket {
     /// # Errors
     /// If the key is not the owner's, the device is no member or this one, or it can not be stored.
     pub fn remove(&self, owner: &OwnerKey, device: &DeviceId) -> Result<Link, BucketError> {
+        self.settle(limits::SETTLE);
         let _one_at_a_time = self.replica.publishing.lock();
         self.rotate(owner, device, None)
     }
@@ -68,6 +71,7 @@ impl Bucket {
     /// # Errors
     /// As [`Bucket::remove`], and if the member has that role.
     pub fn change_role(&self, owner: &OwnerKey, device: &DeviceId, role: Role) -> Result<Link, BucketError> {
+        self.settle(limits::SETTLE);
         let _one_at_a_time = self.replica.publishing.lock();
         let (list, access) = self.shown_access()?;
         let member = list.members().iter().find(|member| member.device == *device);
@@ -102,6 +106,12 @@ impl Bucket {
         Ok(Label::new(name.map_err(crate::tree::TreeError::from)?)?)
     }
 
+    /// What this device is called, by the version that is shown.
+    pub fn device_name(&self) -> Option<String> {
+        let me = self.device.id();
+        self.member_infos().into_iter().find(|info| info.device == me)?.name
+    }
+
     /// What this device may do, by the version that is shown.
     pub fn role(&self) -> Role {
         self.shown_list().and_then(|list| list.role(&self.device.id())).unwrap_or(Role::Reader)
@@ -112,7 +122,11 @@ impl Bucket {
         self.replica.known.lock().lists.get(&members).cloned()
     }
 
+    /// The members by the version that is shown, and this device's keys. Another list on an older version would begin a fork.
     fn shown_access(&self) -> Result<(MemberList, Access), BucketError> {
+        if self.is_held() && self.next_link().is_some() {
+            return Err(BucketError::Superseded);
+        }
         let list = self.shown_list().ok_or(BucketError::Missing("the member list"))?;
         let access = list.open(&self.device)?;
         Ok((list, access))

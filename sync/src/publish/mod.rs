@@ -18,6 +18,7 @@ mod repair;
 mod replica;
 mod report;
 mod retention;
+mod switch;
 mod transaction;
 mod verify;
 
@@ -26,7 +27,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 pub use create::{NewBucket, UNFINISHED};
 pub use error::BucketError;
@@ -40,6 +41,7 @@ pub use repair::Repaired;
 pub use replica::Replica;
 pub use report::{BucketStatus, LogEntry};
 pub use retention::Retention;
+pub use switch::Next;
 pub use transaction::Transaction;
 pub use verify::VerifyReport;
 
@@ -70,6 +72,8 @@ pub struct Bucket {
     /// Who holds blocks. Before `publishing`.
     holders: Mutex<Vec<Weak<dyn Holds>>>,
     state: Mutex<State>,
+    /// Another version is shown.
+    turned: Condvar,
     /// Held while invitations are changed. Taken alone.
     inviting: Mutex<()>,
     /// Who is being made a holder.
@@ -133,6 +137,7 @@ impl Bucket {
             holders: Mutex::default(),
             state: Mutex::new(State { shown, shown_link, same: Vec::new(), checkpoint, attempted: None }),
             inviting: Mutex::default(),
+            turned: Condvar::new(),
             attaching: AtomicUsize::new(0),
             mounted: Mutex::default(),
         })

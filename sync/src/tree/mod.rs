@@ -10,6 +10,7 @@
 pub mod btree;
 pub mod change;
 pub mod content;
+pub mod differences;
 pub mod directory;
 pub mod name;
 pub mod record;
@@ -25,6 +26,7 @@ pub mod wire;
 pub use btree::{Difference, Item, Range, Tree};
 pub use change::{Change, JournalEntry, Written};
 pub use content::{CHUNK_BYTES, Content, Edit, Extent, Fill, INLINE_BYTES, Layout, Segment};
+pub use differences::{Differences, Links, Placed, Sides};
 pub use directory::{DirEntry, DirectoryBody, Target};
 pub use name::{BadName, Name};
 pub use record::{BadRecord, Body, FileId, Kind, Record, Time, Xattrs};

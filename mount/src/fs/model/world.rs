@@ -413,7 +413,7 @@ impl World {
         let new = match sort {
             Sort::File => New::File,
             Sort::Directory => New::Directory,
-            Sort::Symlink(_) => New::Symlink(&target),
+            Sort::Symlink(_) => New::Symlink(target.into()),
             Sort::Fifo => New::Special(Stored::Fifo),
             Sort::Device(number) => New::Special(Stored::CharDevice(number.into())),
         };

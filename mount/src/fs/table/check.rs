@@ -1,6 +1,7 @@
 //! What always holds in the inode table, checked from outside of any operation.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jaxfs_sync::tree::{DirEntry, Kind, Target, Vault};
 
@@ -15,7 +16,10 @@ impl Fs {
     pub(in crate::fs) fn check(&self) -> BTreeMap<Ino, u64> {
         let table = self.table.lock();
         table.check(self.vault());
-        let cost: usize = table.inodes.values().filter_map(Inode::file).map(|file| file.check()).sum();
+        // A copy has the content of what it was made of.
+        let files: BTreeMap<_, _> =
+            table.inodes.values().filter_map(Inode::file).map(|file| (Arc::as_ptr(file), file)).collect();
+        let cost: usize = files.values().map(|file| file.check()).sum();
         assert_eq!(self.budget.get(), cost, "dirty bytes are the sum of all layers");
         let counted = table.inodes.iter().filter(|(_, inode)| inode.lookups > 0);
         counted.map(|(ino, inode)| (*ino, inode.lookups)).collect()
@@ -45,6 +49,10 @@ impl Table {
         let mut pin = |ino: Ino| *pins.entry(ino).or_insert(0) += 1;
         for inode in self.inodes.values() {
             inode.home.iter().for_each(|(parent, _)| pin(*parent));
+            if let Some(detached) = &inode.detached {
+                detached.origin.iter().for_each(|(parent, _)| pin(*parent));
+                detached.copy.iter().for_each(|copy| pin(*copy));
+            }
             for changes in inode.directory().into_iter().flat_map(layers) {
                 changes.values().flatten().for_each(|ino| pin(*ino));
             }
