@@ -158,7 +158,7 @@ impl Fs {
 
     /// The thread that publishes, to be run by whoever mounts.
     pub(crate) fn write_back(&self) {
-        self.writeback.run(|durability| self.flush(durability), || self.memory_is_short());
+        self.writeback.run(|durability| self.flush(self.at_least(durability)), || self.needs_relief());
         self.refuse_changes(Duration::MAX);
     }
 
@@ -190,6 +190,17 @@ impl Fs {
     /// Whether so much is dirty that it should be sealed.
     fn memory_is_short(&self) -> bool {
         self.budget.get() > self.dirty_limit / 2
+    }
+
+    /// Whether something should be written back, so that there is room for what comes.
+    fn needs_relief(&self) -> bool {
+        self.memory_is_short() || self.bucket.journal_is_filling()
+    }
+
+    /// How far a run goes that has to go so far. What is only sealed can not go to the journal any more, so that the next
+    /// `fsync` waits for a version. Where somebody syncs, the run itself makes one, and nobody waits for it.
+    fn at_least(&self, durability: Durability) -> Durability {
+        if self.table.lock().log.is_journaled() { durability.max(Durability::Durable) } else { durability }
     }
 
     /// Lets an operation change something while what it gives is held.
