@@ -169,7 +169,7 @@ impl Fs {
         drop_privileges: bool,
         answer: impl FnOnce(Result<(), FsError>) + Send + 'static,
     ) {
-        if self.budget.get() < self.dirty_limit {
+        if self.budget.dirty.get() < self.dirty_limit {
             return answer(self.write(handle, offset, data, drop_privileges));
         }
         let (fs, data) = (Arc::clone(self), data.to_vec());
@@ -300,7 +300,7 @@ impl Fs {
     ) {
         // An answer has 32 bits.
         let len = len.min(limits::COPY_AT_ONCE);
-        if self.budget.get() < self.dirty_limit {
+        if self.budget.dirty.get() < self.dirty_limit {
             return answer(self.copy_range(from, to, len, caller));
         }
         let fs = Arc::clone(self);

@@ -30,7 +30,7 @@ use jaxfs_sync::tree::{Body, Record, Superblock, Time, Vault};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 pub(crate) use attributes::{Changed, Stat};
-use file::DirtyBytes;
+use file::Budget;
 pub(crate) use file::{Chunk, File, Writing};
 use flush::Flusher;
 use handles::Handles;
@@ -84,7 +84,7 @@ pub(crate) struct Fs {
     acls: AtomicBool,
     table: Mutex<Table>,
     handles: Handles,
-    budget: Arc<DirtyBytes>,
+    budget: Arc<Budget>,
     dirty_limit: usize,
     /// Files up to this size are handed to the kernel by chunks.
     handover_limit: u64,
@@ -110,7 +110,7 @@ impl Fs {
     fn build(bucket: Arc<Bucket>, settings: Settings) -> Result<Self, FsError> {
         let (superblock, base) = (bucket.superblock()?, bucket.head());
         let reached = if bucket.has_checkpoint() { Durability::Durable } else { Durability::Published };
-        let budget = Arc::new(DirtyBytes::default());
+        let budget = Arc::new(Budget::default());
         let journal = bucket.journaled()?;
         let Superblock { root, inodes } = &superblock;
         let log = Log::new(journal.next_generation, journal.used);
@@ -189,7 +189,7 @@ impl Fs {
 
     /// Whether so much is dirty that it should be sealed.
     fn memory_is_short(&self) -> bool {
-        self.budget.get() > self.dirty_limit / 2
+        self.budget.dirty.get() > self.dirty_limit / 2
     }
 
     /// Whether something should be written back, so that there is room for what comes.
@@ -227,7 +227,7 @@ impl Fs {
     /// Names changed and not being written back yet, bytes of dirty extents, and what went wrong last.
     pub(crate) fn pending(&self) -> (u64, u64, Option<FsError>) {
         let changed = self.table.lock().changed();
-        (changed, self.budget.get() as u64, self.writeback.trouble())
+        (changed, self.budget.dirty.get() as u64, self.writeback.trouble())
     }
 
     /// How many inodes are in memory.
@@ -246,7 +246,7 @@ impl Fs {
     }
 }
 
-fn object(record: &Record, budget: &Arc<DirtyBytes>) -> Object {
+fn object(record: &Record, budget: &Arc<Budget>) -> Object {
     match &record.body {
         Body::Directory(base) => Object::Directory(table::Directory::new(base.clone())),
         Body::File(content) => Object::File(Arc::new(File::new(content.clone(), Arc::clone(budget)))),

@@ -2,7 +2,7 @@
 
 use jaxfs_sync::store::Frame;
 use jaxfs_sync::store::disk::simulated::{Fault, Simulation};
-use jaxfs_sync::tree::{Body, JournalEntry};
+use jaxfs_sync::tree::{Body, JournalEntry, Target};
 
 use super::*;
 use crate::fs::New;
@@ -127,6 +127,54 @@ fn what_was_synced_is_there_after_a_power_cut_however_memory_was_freed() {
     let found = fs.lookup(Ino::ROOT, b"file").unwrap().unwrap();
     let handle = fs.open(found.ino, None, false, ME).unwrap();
     assert!(fs.read(handle, 0, SIZE).unwrap() == plain);
+}
+
+#[test]
+fn a_version_has_chunks_whole_that_were_scattered_before() {
+    const SIZE: u64 = 1 << 20;
+    let (lab, fs) = mounted();
+    let (_, handle) = fs.create(Ino::ROOT, b"file", 0o600, ME).unwrap();
+    let mut plain = vec![1; SIZE as usize];
+    fs.write(handle, 0, &plain, false).unwrap();
+    fs.flush(Durability::Published).unwrap();
+    let stored = || {
+        let superblock = fs.flusher.lock().superblock().clone();
+        let Body::Directory(root) = superblock.root.body else { panic!("the root is a directory") };
+        let Some(Target::Record(record)) = root.lookup(lab.bucket.vault(), b"file").unwrap() else {
+            panic!("it is there")
+        };
+        let Body::File(content) = record.body else { panic!("it is a file") };
+        content.read_extents(lab.bucket.vault(), 0..SIZE).unwrap().len()
+    };
+    assert_eq!(stored(), 32);
+    write_pages(&fs, handle, [1, 9, 17], 2, &mut plain);
+    fs.flush(Durability::Durable).unwrap();
+    assert_eq!(stored(), 32 + 3 * 2);
+    write_pages(&fs, handle, [25], 3, &mut plain);
+    fs.flush(Durability::Memory).unwrap();
+    assert_eq!(stored(), 32 + 4 * 2);
+    // Nothing was written since.
+    fs.flush(Durability::Published).unwrap();
+    assert_eq!(stored(), 32);
+    assert!(fs.read(handle, 0, SIZE as usize).unwrap() == plain);
+}
+
+#[test]
+fn pages_of_a_file_without_a_name_are_sealed_where_memory_runs_short() {
+    let lab = Lab::new();
+    let fs = lab.mount(64 << 10);
+    let (_, handle) = fs.create(Ino::ROOT, b"file", 0o600, ME).unwrap();
+    let mut plain = vec![1; 1 << 20];
+    fs.write(handle, 0, &plain, false).unwrap();
+    fs.flush(Durability::Durable).unwrap();
+    fs.unlink(Ino::ROOT, b"file").unwrap();
+    fs.flush(Durability::Durable).unwrap();
+    for round in 2..5 {
+        write_pages(&fs, handle, (0..256).step_by(7), round, &mut plain);
+        fs.flush(Durability::Memory).unwrap();
+        assert_eq!(fs.budget.dirty.get(), 0);
+        assert!(fs.read(handle, 0, 1 << 20).unwrap() == plain);
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ impl Fs {
         let table = self.table.lock();
         table.check(self.vault());
         let cost: usize = table.inodes.values().filter_map(Inode::file).map(|file| file.check()).sum();
-        assert_eq!(self.budget.get(), cost, "dirty bytes are the sum of all layers");
+        assert_eq!(self.budget.dirty.get(), cost, "dirty bytes are the sum of all layers");
         let counted = table.inodes.iter().filter(|(_, inode)| inode.lookups > 0);
         counted.map(|(ino, inode)| (*ino, inode.lookups)).collect()
     }
