@@ -47,7 +47,7 @@ pub(crate) struct Budget {
     /// Bytes of memory that all dirty extents take.
     pub(crate) dirty: Count,
     /// Chunks that are scattered.
-    scattered: Count,
+    pub(super) scattered: Count,
 }
 
 impl Budget {
@@ -67,7 +67,7 @@ impl Count {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn change(&self, before: usize, after: usize) {
+    pub(super) fn change(&self, before: usize, after: usize) {
         if after >= before {
             self.0.fetch_add(after - before, Ordering::Relaxed);
         } else {
