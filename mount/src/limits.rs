@@ -24,6 +24,12 @@ pub(crate) const COPY_AT_ONCE: u64 = 1 << 31;
 /// around them.
 pub(crate) const COPY_BY_NAME: u32 = 4 << 10;
 
+/// What is sealed with others of its file in one block, until its chunk is published: at least, and aligned to, so many bytes.
+pub(crate) const SCATTERED_BYTES: u64 = 4 << 10;
+
+/// Chunks of all files whose bytes may stand in such blocks. The next version gathers them: a second's work.
+pub(crate) const SCATTERED_CHUNKS: usize = 8 << 10;
+
 /// How old a look at the disk's free space may be.
 pub(crate) const DISK_AGE: Duration = Duration::from_millis(100);
 

@@ -1,5 +1,6 @@
 //! The content of one file: what is stored, what is being written back, and what was written since.
 
+pub(super) mod settle;
 #[cfg(test)]
 mod tests;
 
@@ -10,9 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use jaxfs_sync::limits::FILE_BYTES;
 use jaxfs_sync::publish::Held as Kept;
-use jaxfs_sync::tree::{
-    CHUNK_BYTES, Change, Content, Edit, FileId, Fill, INLINE_BYTES, Segment, TreeError, Vault, Written,
-};
+use jaxfs_sync::tree::{CHUNK_BYTES, Change, Content, FileId, Segment, TreeError, Vault, Written};
 use parking_lot::RwLock;
 
 use super::Ino;
@@ -20,6 +19,7 @@ use super::unsynced::Unsynced;
 use crate::dirty::{Cover, Layer, Piece, Sealed};
 use crate::errno::FsError;
 use crate::limits;
+use settle::{Scattered, Settled};
 
 /// Somebody may be changing a file, or has it open for that.
 #[derive(Debug)]
@@ -41,17 +41,33 @@ pub(crate) struct Chunk {
     pub(crate) data: Bytes,
 }
 
-/// Bytes of memory that all dirty extents of a mount take.
+/// What is counted over all files of a mount.
 #[derive(Debug, Default)]
-pub(crate) struct DirtyBytes(AtomicUsize);
+pub(crate) struct Budget {
+    /// Bytes of memory that all dirty extents take.
+    pub(crate) dirty: Count,
+    /// Chunks that are scattered.
+    pub(super) scattered: Count,
+}
 
-impl DirtyBytes {
+impl Budget {
+    /// What gathering all scattered chunks takes on the disk, roughly.
+    pub(crate) fn scattered_bytes(&self) -> u64 {
+        self.scattered.get() as u64 * CHUNK_BYTES
+    }
+}
+
+/// A sum.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicUsize);
+
+impl Count {
     /// The sum at this moment.
     pub(crate) fn get(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn change(&self, before: usize, after: usize) {
+    pub(super) fn change(&self, before: usize, after: usize) {
         if after >= before {
             self.0.fetch_add(after - before, Ordering::Relaxed);
         } else {
@@ -64,7 +80,7 @@ impl DirtyBytes {
 #[derive(Debug, Default)]
 pub(crate) struct File {
     state: RwLock<State>,
-    budget: Arc<DirtyBytes>,
+    budget: Arc<Budget>,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +95,8 @@ struct State {
     unsynced: Unsynced,
     /// The same of those that are being written back.
     frozen_unsynced: Unsynced,
+    /// Of the stored content.
+    scattered: Arc<Scattered>,
     /// How many [`Writing`]s there are.
     writers: u32,
 }
@@ -89,17 +107,16 @@ pub(crate) struct FrozenFile {
     layer: Arc<Layer>,
     size: u64,
     base: Content,
+    scattered: Arc<Scattered>,
+    budget: Arc<Budget>,
 }
 
 /// What was written is not for the journal: a version has to be made durable.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TooMuch;
 
-/// How a file that is being written back ends up.
-pub(crate) type Settled = Content;
-
 impl File {
-    pub(crate) fn new(content: Content, budget: Arc<DirtyBytes>) -> Self {
+    pub(crate) fn new(content: Content, budget: Arc<Budget>) -> Self {
         let state = State { size: content.size(), base: content, ..State::default() };
         Self { state: RwLock::new(state), budget }
     }
@@ -353,7 +370,8 @@ impl File {
         }
         debug_assert!(state.frozen.is_none(), "one write-back at a time");
         let layer = Arc::new(std::mem::take(&mut state.dirty));
-        state.frozen = Some(FrozenFile { layer, size: state.size, base: state.base.clone() });
+        let (base, scattered, budget) = (state.base.clone(), Arc::clone(&state.scattered), Arc::clone(&self.budget));
+        state.frozen = Some(FrozenFile { layer, size: state.size, base, scattered, budget });
         state.changed = false;
         state.frozen_unsynced = std::mem::take(&mut state.unsynced);
         true
@@ -416,14 +434,21 @@ impl File {
         state.frozen.clone().ok_or_else(|| state.base.clone())
     }
 
-    /// What was frozen is stored now, as `content`.
-    pub(crate) fn install(&self, content: Settled) {
+    /// What was frozen is stored now.
+    pub(crate) fn install(&self, settled: Settled) {
         let mut state = self.state.write();
-        state.base = content;
+        self.budget.scattered.change(state.scattered.len(), settled.scattered.len());
+        state.base = settled.content;
+        state.scattered = Arc::new(settled.scattered);
         state.frozen_unsynced = Unsynced::default();
         if let Some(frozen) = state.frozen.take() {
-            self.budget.change(frozen.layer.cost(), 0);
+            self.budget.dirty.change(frozen.layer.cost(), 0);
         }
+    }
+
+    /// Has it written back once more, though nothing may have been written to it.
+    pub(crate) fn write_back_again(&self) {
+        self.state.write().changed = true;
     }
 
     /// What was frozen could not be stored: it is dirty again, below what was written since.
@@ -433,7 +458,7 @@ impl File {
         let before = frozen.layer.cost() + state.dirty.cost();
         let mut layer = Arc::unwrap_or_clone(frozen.layer);
         layer.absorb(std::mem::take(&mut state.dirty));
-        self.budget.change(before, layer.cost());
+        self.budget.dirty.change(before, layer.cost());
         state.dirty = layer;
         state.changed = true;
         let later = std::mem::take(&mut state.unsynced);
@@ -446,7 +471,7 @@ impl File {
         let before = state.dirty.cost();
         change(&mut state);
         state.changed = true;
-        self.budget.change(before, state.dirty.cost());
+        self.budget.dirty.change(before, state.dirty.cost());
     }
 }
 
@@ -454,7 +479,8 @@ impl Drop for File {
     fn drop(&mut self) {
         let state = self.state.get_mut();
         let frozen = state.frozen.as_ref().map_or(0, |frozen| frozen.layer.cost());
-        self.budget.change(state.dirty.cost() + frozen, 0);
+        self.budget.dirty.change(state.dirty.cost() + frozen, 0);
+        self.budget.scattered.change(state.scattered.len(), 0);
     }
 }
 
@@ -515,85 +541,6 @@ fn stored_extent_at(vault: &Vault, base: &Content, range: Range<u64>) -> Result<
         Some(Segment::Hole { range }) => (false, range.end.min(end)),
         Some(Segment::Inline { range, .. } | Segment::Block { range, .. }) => (true, range.end.min(end)),
     })
-}
-
-impl FrozenFile {
-    /// Seals what was written and gives the content that holds it. O(what was written), each chunk once.
-    pub(crate) fn settle(&self, vault: &Vault) -> Result<Settled, TreeError> {
-        if self.size <= INLINE_BYTES as u64 {
-            let bytes = self.view(vault, 0..self.size)?;
-            if let Some(content) = Content::inline(&bytes) {
-                return Ok(content);
-            }
-        }
-        let mut edits = Vec::new();
-        let mut at = 0;
-        while let Some((start, piece)) = self.layer.pieces(at..self.size).next() {
-            let (from, until) = (start.max(at), (start + piece.len()).min(self.size));
-            match piece {
-                Piece::Hole(_) => {
-                    edits.push(Edit::hole(from..until));
-                    at = until;
-                }
-                Piece::Sealed(sealed) => {
-                    let Sealed { skip, block, .. } = sealed.behind(from - start);
-                    edits.push(Edit { range: from..until, fill: Fill::Block { skip, block } });
-                    at = until;
-                }
-                Piece::Data(bytes) => {
-                    let window = chunk_around(from, self.size);
-                    let range = self.filled(vault, &window, at)?;
-                    let block = if start == range.start && until == range.end {
-                        vault.put_data(bytes)?
-                    } else {
-                        vault.put_data(&self.view(vault, range.clone())?)?
-                    };
-                    at = range.end;
-                    edits.push(Edit::block(range, block));
-                }
-            }
-        }
-        // What was cut off before it was written again, or left as a hole, must not show what was there.
-        let cut = self.layer.cut();
-        if cut < self.base.size() {
-            return self.base.splice(vault, cut, &[])?.splice(vault, self.size, &edits);
-        }
-        self.base.splice(vault, self.size, &edits)
-    }
-
-    /// The part of a chunk's window, from `at` on, that has anything in it, from the first byte to the last.
-    fn filled(&self, vault: &Vault, window: &Range<u64>, at: u64) -> Result<Range<u64>, TreeError> {
-        let window = window.start.max(at)..window.end;
-        let (mut start, mut end) = (window.end, window.start);
-        for (from, piece) in self.layer.pieces(window.clone()) {
-            if !matches!(piece, Piece::Hole(_)) {
-                start = start.min(from.max(window.start));
-                end = end.max((from + piece.len()).min(window.end));
-            }
-        }
-        let visible = window.start..window.end.min(self.layer.cut()).max(window.start);
-        for segment in self.base.read_extents(vault, visible)? {
-            if let Segment::Inline { range, .. } | Segment::Block { range, .. } = segment {
-                start = start.min(range.start.max(window.start));
-                end = end.max(range.end.min(window.end));
-            }
-        }
-        Ok(start..end)
-    }
-
-    fn view(&self, vault: &Vault, range: Range<u64>) -> Result<Vec<u8>, TreeError> {
-        let mut out = vec![0; (range.end - range.start) as usize];
-        for (part, cover) in self.layer.cover(range.clone()) {
-            let target = &mut out[within(range.start, &part)];
-            match cover {
-                Cover::Data(bytes) => target.copy_from_slice(bytes),
-                Cover::Zeros => {}
-                Cover::Sealed(sealed) => target.copy_from_slice(&open_sealed(vault, sealed)?),
-                Cover::Below => drop(self.base.read(vault, part.start, target)?),
-            }
-        }
-        Ok(out)
-    }
 }
 
 /// What a range of a file consists of, to be put elsewhere.

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use jaxfs_sync::link::Link;
 use jaxfs_sync::publish::BucketError;
 use jaxfs_sync::tree::{
-    Body, DirEntry, DirectoryBody, FileId, Kind, Name, Record, SharedInode, Superblock, Target, Tree, TreeError, Vault,
+    Body, Content, DirEntry, DirectoryBody, FileId, Kind, Name, Record, SharedInode, Superblock, Target, Tree,
+    TreeError, Vault,
 };
 
 use super::Fs;
-use super::file::{File, Settled};
+use super::file::File;
+use super::file::settle::Settled;
 use super::table::{Attributes, Ino, Object, Table};
 use crate::errno::FsError;
 use crate::writeback::Durability;
@@ -91,9 +93,11 @@ struct Frozen {
 }
 
 /// What writing gave, to be installed in this order: children stand before their directories.
-#[derive(Default)]
 struct Written {
-    files: Vec<(Arc<File>, Settled)>,
+    /// Whether chunks have to be whole.
+    whole: bool,
+    /// Those without a name have no number either.
+    files: Vec<(Option<Ino>, Arc<File>, Settled)>,
     directories: Vec<(Ino, DirectoryBody)>,
 }
 
@@ -118,7 +122,9 @@ impl Fs {
             let superblock = flusher.superblock.clone();
             return self.commit(flusher, superblock, generation, durability);
         };
-        let mut written = Written::default();
+        // Others are to see whole chunks, if there is room for that.
+        let whole = durability == Durability::Published && self.check_disk(self.budget.scattered_bytes()).is_ok();
+        let mut written = Written { whole, files: Vec::new(), directories: Vec::new() };
         let stored = write(self.vault(), &frozen, &mut written).and_then(|superblock| step().map(|()| superblock));
         let stored = stored.map_err(FsError::from).and_then(|superblock| {
             let shared = superblock.inodes.clone();
@@ -223,7 +229,7 @@ fn freeze_target(table: &mut Table, to: Option<Ino>) -> FrozenTarget {
 
 fn write(vault: &Vault, frozen: &Frozen, written: &mut Written) -> Result<Superblock, TreeError> {
     for file in &frozen.nameless {
-        write_file(vault, file, written)?;
+        write_file(vault, None, file, written)?;
     }
     let mut shared = Vec::with_capacity(frozen.shared.len());
     for (id, inode) in &frozen.shared {
@@ -240,7 +246,7 @@ fn write(vault: &Vault, frozen: &Frozen, written: &mut Written) -> Result<Superb
 fn write_inode(vault: &Vault, inode: &FrozenInode, written: &mut Written) -> Result<Record, TreeError> {
     step()?;
     let body = match &inode.object {
-        FrozenObject::File(file) => Body::File(write_file(vault, file, written)?),
+        FrozenObject::File(file) => Body::File(write_file(vault, Some(inode.ino), file, written)?),
         FrozenObject::Other(body) => body.clone(),
         FrozenObject::Directory(base, targets) => {
             let mut changes = Vec::with_capacity(targets.len());
@@ -261,26 +267,34 @@ fn write_inode(vault: &Vault, inode: &FrozenInode, written: &mut Written) -> Res
     Ok(inode.attributes.record(inode.id, body))
 }
 
-fn write_file(vault: &Vault, file: &Arc<File>, written: &mut Written) -> Result<Settled, TreeError> {
+fn write_file(vault: &Vault, ino: Option<Ino>, file: &Arc<File>, written: &mut Written) -> Result<Content, TreeError> {
     step()?;
     match file.frozen() {
         Err(unchanged) => Ok(unchanged),
         Ok(frozen) => {
-            let content = frozen.settle(vault)?;
-            written.files.push((Arc::clone(file), content.clone()));
+            let settled = frozen.settle(vault, written.whole)?;
+            let content = settled.content.clone();
+            written.files.push((ino, Arc::clone(file), settled));
             Ok(content)
         }
     }
 }
 
 fn install(table: &mut Table, written: Written, shared: Tree<SharedInode>) {
-    for (file, content) in written.files {
-        file.install(content);
+    let mut again = Vec::new();
+    for (ino, file, settled) in written.files {
+        let whole = settled.is_whole();
+        file.install(settled);
+        if let Some(ino) = ino.filter(|_| !whole) {
+            file.write_back_again();
+            again.push(ino);
+        }
     }
     for (ino, names) in written.directories {
         table.install_directory(ino, names);
     }
     table.install_shared(shared);
+    again.into_iter().for_each(|ino| table.touch(ino));
 }
 
 fn thaw(table: &mut Table, frozen: &Frozen) {

@@ -178,7 +178,7 @@ impl Fs {
         drop_privileges: bool,
         answer: impl FnOnce(Result<(), FsError>) + Send + 'static,
     ) {
-        if self.budget.get() < self.dirty_limit {
+        if self.budget.dirty.get() < self.dirty_limit {
             if let Some(_kept_open) = self.through_gate() {
                 return answer(self.write(handle, offset, data, drop_privileges));
             }
@@ -314,7 +314,7 @@ impl Fs {
     ) {
         // An answer has 32 bits.
         let len = len.min(limits::COPY_AT_ONCE);
-        if self.budget.get() < self.dirty_limit {
+        if self.budget.dirty.get() < self.dirty_limit {
             return self.edit(move |fs| answer(fs.copy_range(from, to, len, caller)));
         }
         let fs = Arc::clone(self);

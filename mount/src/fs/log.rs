@@ -31,6 +31,8 @@ pub(super) struct Log {
     known: HashSet<FileId>,
     /// The last generation whose changes the journal can not have in full.
     gap: Option<u64>,
+    /// The last generation that the journal has changes of, if no durable version holds it.
+    journaled: Option<u64>,
     /// While changes are done again, they are in the journal already.
     muted: bool,
 }
@@ -40,7 +42,15 @@ impl Log {
     /// follow them, since it can not be known whether they are whole, so that a version comes first.
     pub(super) fn new(generation: u64, after_others: bool) -> Self {
         let gap = if after_others { generation.checked_sub(1) } else { None };
-        Self { generation, pending: VecDeque::new(), weight: 0, known: HashSet::new(), gap, muted: false }
+        Self {
+            generation,
+            pending: VecDeque::new(),
+            weight: 0,
+            known: HashSet::new(),
+            gap,
+            journaled: None,
+            muted: false,
+        }
     }
 
     /// The generation that changes belong to now.
@@ -97,6 +107,7 @@ impl Log {
     /// A version that holds everything before `generation` is durable.
     pub(super) fn durable(&mut self, generation: u64) {
         self.gap = self.gap.filter(|gap| *gap >= generation);
+        self.journaled = self.journaled.filter(|journaled| *journaled >= generation);
         while self.pending.front().is_some_and(|logged| logged.generation < generation) {
             self.weight -= self.pending.pop_front().map_or(0, |logged| logged.change.weight());
         }
@@ -108,7 +119,13 @@ impl Log {
             return None;
         }
         self.weight = 0;
+        self.journaled = Some(self.generation);
         Some(std::mem::take(&mut self.pending).into())
+    }
+
+    /// Whether the journal may have what no durable version holds: somebody syncs.
+    pub(super) const fn is_journaled(&self) -> bool {
+        self.journaled.is_some()
     }
 
     /// Neither notes nor locates anything until this is called with `false`.

@@ -35,7 +35,7 @@ use jaxfs_sync::tree::{Body, Record, Superblock, Time, Vault};
 use parking_lot::{Mutex, RecursiveRwLock, RecursiveRwLockReadGuard, RecursiveRwLockWriteGuard, RwLock};
 
 pub(crate) use attributes::{Changed, Stat};
-use file::DirtyBytes;
+use file::Budget;
 pub(crate) use file::{Chunk, File, Writing};
 use flush::Flusher;
 use handles::Handles;
@@ -105,7 +105,7 @@ pub(crate) struct Fs {
     acls: AtomicBool,
     table: Mutex<Table>,
     handles: Handles,
-    budget: Arc<DirtyBytes>,
+    budget: Arc<Budget>,
     dirty_limit: usize,
     /// Files up to this size are handed to the kernel by chunks.
     handover_limit: u64,
@@ -136,7 +136,7 @@ impl Fs {
     fn build(bucket: Arc<Bucket>, settings: Settings) -> Result<Self, FsError> {
         let (superblock, base) = (bucket.superblock()?, bucket.head());
         let reached = if bucket.has_checkpoint() { Durability::Durable } else { Durability::Published };
-        let budget = Arc::new(DirtyBytes::default());
+        let budget = Arc::new(Budget::default());
         let journal = bucket.journaled()?;
         let Superblock { root, inodes } = &superblock;
         let log = Log::new(journal.next_generation, journal.used);
@@ -187,7 +187,8 @@ impl Fs {
 
     /// The thread that publishes, to be run by whoever mounts.
     pub(crate) fn write_back(self: &Arc<Self>) {
-        self.writeback.run(|durability| self.flush(durability), || self.memory_is_short(), || self.turn());
+        let flush = |durability| self.flush(self.at_least(durability));
+        self.writeback.run(flush, || self.needs_relief(), || self.turn());
         self.refuse_changes(Duration::MAX);
     }
 
@@ -255,7 +256,18 @@ impl Fs {
 
     /// Whether so much is dirty that it should be sealed.
     fn memory_is_short(&self) -> bool {
-        self.budget.get() > self.dirty_limit / 2
+        self.budget.dirty.get() > self.dirty_limit / 2
+    }
+
+    /// Whether something should be written back, so that there is room for what comes.
+    fn needs_relief(&self) -> bool {
+        self.memory_is_short() || self.bucket.journal_is_filling()
+    }
+
+    /// How far a run goes that has to go so far. What is only sealed can not go to the journal any more, so that the next
+    /// `fsync` waits for a version. Where somebody syncs, the run itself makes one, and nobody waits for it.
+    fn at_least(&self, durability: Durability) -> Durability {
+        if self.table.lock().log.is_journaled() { durability.max(Durability::Durable) } else { durability }
     }
 
     /// Lets an operation change something while what it gives is held.
@@ -282,7 +294,7 @@ impl Fs {
     /// Names changed and not being written back yet, bytes of dirty extents, and what went wrong last.
     pub(crate) fn pending(&self) -> (u64, u64, Option<FsError>) {
         let changed = self.table.lock().changed();
-        (changed, self.budget.get() as u64, self.writeback.trouble())
+        (changed, self.budget.dirty.get() as u64, self.writeback.trouble())
     }
 
     /// How many inodes are in memory.
@@ -301,7 +313,7 @@ impl Fs {
     }
 }
 
-fn object(record: &Record, budget: &Arc<DirtyBytes>) -> Object {
+fn object(record: &Record, budget: &Arc<Budget>) -> Object {
     match &record.body {
         Body::Directory(base) => Object::Directory(table::Directory::new(base.clone())),
         Body::File(content) => Object::File(Arc::new(File::new(content.clone(), Arc::clone(budget)))),

@@ -35,6 +35,9 @@ impl Fs {
             // What was taken out of the log is safe with the next version only.
             self.table.lock().log.give_up();
         }
+        if self.bucket.journal_is_filling() {
+            self.writeback.relieve();
+        }
         safe
     }
 

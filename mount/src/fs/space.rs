@@ -108,7 +108,7 @@ impl Fs {
     /// dirty, and for the store to commit it.
     pub(super) fn check_disk(&self, len: u64) -> Result<(), FsError> {
         let room = self.disk.room()?;
-        let needed = (self.budget.get() as u64).saturating_add(len).saturating_add(limits::DISK_RESERVE);
+        let needed = (self.budget.dirty.get() as u64).saturating_add(len).saturating_add(limits::DISK_RESERVE);
         if room.bytes < needed { Err(room.short_of) } else { Ok(()) }
     }
 }

@@ -39,6 +39,11 @@ impl Bucket {
         Ok(self.vault.store().journal(&frames)?)
     }
 
+    /// Whether a version should be made durable soon, so that there is room in the journal.
+    pub fn journal_is_filling(&self) -> bool {
+        self.vault.store().journal_is_filling()
+    }
+
     /// What the journal has beyond the newest durable version.
     ///
     /// # Errors

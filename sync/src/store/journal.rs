@@ -177,6 +177,11 @@ impl Journal {
         }
     }
 
+    /// Whether half of it is needed, so that something should be forgotten soon.
+    pub(super) fn is_filling(&self) -> bool {
+        self.state.lock().used.len() >= limits::JOURNAL_FILES / 2
+    }
+
     /// The frames of this generation and those after it, in their order; and whether that is all, or a damaged file ends
     /// them before.
     pub(super) fn frames(&self, generation: u64) -> Result<(Vec<Frame>, bool), StoreError> {

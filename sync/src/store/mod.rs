@@ -418,6 +418,12 @@ impl Store {
         self.journal.last_generation()
     }
 
+    /// Whether half of the journal is taken: then something should be committed and [forgotten](Store::forget_journal) before
+    /// there is no room.
+    pub fn journal_is_filling(&self) -> bool {
+        self.journal.is_filling()
+    }
+
     /// What was journaled before this generation is not needed any more.
     pub fn forget_journal(&self, generation: u64) {
         self.journal.forget_before(generation);

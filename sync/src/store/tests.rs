@@ -211,6 +211,19 @@ fn a_journal_that_is_damaged_at_its_start_or_amid_is_known_to_be() {
 }
 
 #[test]
+fn a_journal_says_that_it_fills_when_half_of_it_is_left() {
+    let (settings, dir) = small_segments();
+    let store = Store::create_with(&settings, &dir).unwrap();
+    let append = || store.journal(&[Frame { generation: 5, payload: vec![1; 4_000] }]).unwrap();
+    let appends = |until: &dyn Fn() -> bool| (0..).take_while(|_| append() && !until()).count();
+    let before = appends(&|| store.journal_is_filling());
+    let after = appends(&|| false);
+    assert!(before.abs_diff(after) <= settings.journal_file_bytes as usize / 4_096, "{before} and then {after}");
+    store.forget_journal(6);
+    assert!(!store.journal_is_filling() && append());
+}
+
+#[test]
 fn a_second_opener_is_told_that_it_is_locked() {
     let (dir, store) = new();
     assert!(matches!(Store::open(&dir.path().join("b")), Err(StoreError::Locked(_))));

@@ -4,6 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 use crate::fs::model::lab::Lab;
+use jaxfs_sync::tree::Layout;
 
 const CHUNK: u64 = CHUNK_BYTES;
 /// Where layouts change.
@@ -44,10 +45,18 @@ impl<'a> Story<'a> {
 
     /// Writes back, and reads what is stored.
     fn settle(&mut self) -> &mut Self {
+        self.settle_as(true)
+    }
+
+    fn settle_as(&mut self, whole: bool) -> &mut Self {
         if self.file.freeze() {
             self.check();
-            let content = self.file.frozen().ok().unwrap().settle(self.lab.bucket.vault()).unwrap();
-            self.file.install(content);
+            let settled = self.file.frozen().ok().unwrap().settle(self.lab.bucket.vault(), whole).unwrap();
+            let is_whole = settled.is_whole();
+            self.file.install(settled);
+            if !is_whole {
+                self.file.write_back_again();
+            }
         }
         self.check();
         let stored = self.stored();
@@ -62,6 +71,14 @@ impl<'a> Story<'a> {
         self.file.frozen().err().unwrap()
     }
 
+    /// Skip and length of each extent.
+    fn extents(&self) -> Vec<(u32, u32)> {
+        match self.stored().layout() {
+            Layout::List(extents) => extents.iter().map(|extent| (extent.skip, extent.length)).collect(),
+            layout => panic!("they are few: {layout:?}"),
+        }
+    }
+
     fn check(&mut self) -> &mut Self {
         assert!(self.file.read(self.lab.bucket.vault(), 0, 1 << 20).unwrap() == self.plain, "what is read");
         self
@@ -74,7 +91,7 @@ fn every_size_survives_being_written_back_and_appended_to() {
     for size in EDGES {
         let mut story = Story::new(&lab);
         story.write(0, &vec![1; size as usize]).settle();
-        assert_eq!(matches!(story.stored().layout(), jaxfs_sync::tree::Layout::Inline(_)), (1..=256).contains(&size));
+        assert_eq!(matches!(story.stored().layout(), Layout::Inline(_)), (1..=256).contains(&size));
         for more in EDGES {
             let mut story = Story::new(&lab);
             story.write(0, &vec![1; size as usize]).settle().write(size, &vec![2; more as usize]).settle();
@@ -90,6 +107,42 @@ fn an_append_seals_one_chunk_again_and_not_the_file() {
     let before = story.lab.bucket.status().unwrap().written_blocks;
     story.write(5 * CHUNK + 5, b"more").settle();
     assert_eq!(story.lab.bucket.status().unwrap().written_blocks, before + 1);
+}
+
+#[test]
+fn pages_share_a_block_until_a_version_has_their_chunks_whole() {
+    const WHOLE: (u32, u32) = (0, CHUNK as u32);
+    let lab = Lab::new();
+    let mut story = Story::new(&lab);
+    story.write(0, &vec![1; 3 * CHUNK as usize]).settle();
+    let before = story.lab.bucket.status().unwrap().written_blocks;
+    story.write(0, &[2; 4096]).write(2 * CHUNK - 4096, &[3; 4096]).settle_as(false);
+    assert_eq!(story.lab.bucket.status().unwrap().written_blocks, before + 1);
+    let half = |from: u32, len: u32| (from, len);
+    let (first, second) = ([half(0, 4096), half(4096, WHOLE.1 - 4096)], [half(0, WHOLE.1 - 4096), half(4096, 4096)]);
+    assert_eq!(story.extents(), [&first[..], &second[..], &[WHOLE]].concat());
+    // What is sealed with all that is around it anyway is whole by that.
+    story.write(100, &[4; 5]).settle_as(false);
+    assert_eq!(story.extents(), [&[WHOLE], &second[..], &[WHOLE]].concat());
+    assert_eq!(story.file.budget.scattered.get(), 1);
+    story.settle();
+    assert_eq!(story.extents(), [WHOLE; 3]);
+    assert_eq!(story.lab.bucket.status().unwrap().written_blocks, before + 3);
+    assert!(!story.file.is_changed());
+}
+
+#[test]
+fn no_more_chunks_are_scattered_than_a_version_can_gather() {
+    let lab = Lab::new();
+    let mut story = Story::new(&lab);
+    story.write(0, &vec![1; 3 * CHUNK as usize]).settle();
+    story.file.budget.scattered.change(0, limits::SCATTERED_CHUNKS - 1);
+    for chunk in 0..3 {
+        story.write(chunk * CHUNK, &[2; 4096]);
+    }
+    story.settle_as(false);
+    assert_eq!(story.file.budget.scattered.get(), limits::SCATTERED_CHUNKS);
+    assert_eq!(story.extents().len(), 4);
 }
 
 #[test]
@@ -148,7 +201,7 @@ fn what_could_not_be_stored_lies_below_what_came_since() {
     story.write(150, &[3; 100]).truncate(400).truncate(800);
     story.file.thaw();
     story.check().settle();
-    assert_eq!(story.file.budget.get(), 0);
+    assert_eq!(story.file.budget.dirty.get(), 0);
 }
 
 #[derive(Clone, Debug)]
@@ -157,21 +210,24 @@ enum Op {
     Punch(usize, u64, u64),
     Truncate(usize, u64),
     Copy { from: (usize, u64), to: (usize, u64), len: u64 },
-    Settle(usize),
+    Settle(usize, bool),
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let which = || 0..2usize;
-    let place =
-        || prop_oneof![0..4 * CHUNK, (0..5u64, 0..3u64).prop_map(|(chunk, by)| (chunk * CHUNK + by).max(1) - 1)];
-    let len = || prop_oneof![1..300u64, 4000..9000u64, 1..3 * CHUNK];
+    let page = || (0..4 * CHUNK / 4096).prop_map(|page| page * 4096);
+    let place = || {
+        prop_oneof![0..4 * CHUNK, page(), (0..5u64, 0..3u64).prop_map(|(chunk, by)| (chunk * CHUNK + by).max(1) - 1)]
+    };
+    let len = || prop_oneof![1..300u64, Just(4096), 4000..9000u64, 1..3 * CHUNK];
     let op = prop_oneof![
         4 => (which(), place(), len()).prop_map(|(file, at, len)| Op::Write(file, at, len)),
+        3 => (which(), page()).prop_map(|(file, at)| Op::Write(file, at, 4096)),
         1 => (which(), place(), len()).prop_map(|(file, at, len)| Op::Punch(file, at, len)),
         1 => (which(), place()).prop_map(|(file, size)| Op::Truncate(file, size)),
         4 => (which(), place(), which(), place(), len())
             .prop_map(|(a, from, b, to, len)| Op::Copy { from: (a, from), to: (b, to), len }),
-        3 => which().prop_map(Op::Settle),
+        3 => (which(), any::<bool>()).prop_map(|(file, whole)| Op::Settle(file, whole)),
     ];
     prop::collection::vec(op, 1..40)
 }
@@ -209,13 +265,14 @@ proptest! {
                         target.check();
                     }
                 }
-                Op::Settle(file) => {
-                    stories[file].settle();
+                Op::Settle(file, whole) => {
+                    stories[file].settle_as(whole);
                 }
             }
         }
         for story in &mut stories {
             story.settle();
+            prop_assert_eq!(story.file.budget.scattered.get(), 0);
         }
     }
 }

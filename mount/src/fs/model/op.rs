@@ -233,6 +233,8 @@ fn contents() -> BoxedStrategy<Op> {
         14 => handle().prop_map(Op::Release),
         14 => (handle(), place(), len(), prop::bool::weighted(0.1))
             .prop_map(|(handle, at, len, kill)| Op::Write { handle, at, len, kill }),
+        6 => (handle(), 0..24u64, 1..3u64)
+            .prop_map(|(handle, at, len)| Op::Write { handle, at: at * 4096, len: len * 4096, kill: false }),
         5 => (handle(), place(), len(), space()).prop_map(|(handle, at, len, how)| Op::Allocate { handle, at, len, how }),
         3 => (handle(), place(), handle(), place(), prop_oneof![len(), 1..3 * CHUNK])
             .prop_map(|(a, from, b, to, len)| Op::Copy { from: (a, from), to: (b, to), len }),

@@ -20,7 +20,7 @@ impl Fs {
         let files: BTreeMap<_, _> =
             table.inodes.values().filter_map(Inode::file).map(|file| (Arc::as_ptr(file), file)).collect();
         let cost: usize = files.values().map(|file| file.check()).sum();
-        assert_eq!(self.budget.get(), cost, "dirty bytes are the sum of all layers");
+        assert_eq!(self.budget.dirty.get(), cost, "dirty bytes are the sum of all layers");
         let counted = table.inodes.iter().filter(|(_, inode)| inode.lookups > 0);
         counted.map(|(ino, inode)| (*ino, inode.lookups)).collect()
     }
