@@ -51,6 +51,9 @@ pub(crate) enum FsError {
     /// What was looked up is not there any more: the kernel looks it up anew.
     #[error("stale handle")]
     Stale,
+    /// Content that is on other machines: it can be asked for.
+    #[error("not on this machine")]
+    Absent,
     #[error("the disk failed")]
     Disk,
     #[error("input/output error")]
@@ -82,7 +85,7 @@ impl FsError {
             FsError::OverQuota => Errno::EDQUOT,
             FsError::Again => Errno::EAGAIN,
             FsError::Stale => Errno::ESTALE,
-            FsError::Disk | FsError::Io => Errno::EIO,
+            FsError::Disk | FsError::Absent | FsError::Io => Errno::EIO,
         }
     }
 }
@@ -91,6 +94,7 @@ impl From<TreeError> for FsError {
     fn from(error: TreeError) -> Self {
         match error {
             TreeError::Store(StoreError::Full { .. }) => FsError::NoSpace,
+            TreeError::Missing(_) => FsError::Absent,
             other => {
                 tracing::error!(error = %other, "reading or writing stored blocks failed");
                 if let TreeError::Store(StoreError::Io { .. }) = other { FsError::Disk } else { FsError::Io }

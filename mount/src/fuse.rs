@@ -245,7 +245,9 @@ impl Filesystem for Border {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        answer!(reply, self.fs.read(fh.0, offset, size as usize), |data| reply.data(&data));
+        self.fs.read_then(fh.0, offset, size as usize, move |result| {
+            answer!(reply, result, |data| reply.data(&data));
+        });
         if (size as usize) <= limits::HANDOVER_READ
             && let Some(chunk) = self.fs.chunk(fh.0, offset)
         {

@@ -11,6 +11,9 @@ pub(crate) const LISTING_PAGE: usize = 192;
 /// The largest request to write: the kernel's own limit (256 pages).
 pub(crate) const WRITE_BYTES: u32 = 1 << 20;
 
+/// What is asked of other machines beyond what is read: whoever reads a part of a file reads on.
+pub(crate) const READ_AHEAD: usize = 2 << 20;
+
 /// What one `copy_file_range` copies at most of what is not sealed: it is all in memory at once.
 pub(crate) const COPY_BYTES: u64 = 4 << 20;
 

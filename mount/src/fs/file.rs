@@ -261,6 +261,37 @@ impl File {
         Ok(out)
     }
 
+    /// The stored blocks that hold `len` bytes from `offset` on, in their order.
+    pub(crate) fn blocks(
+        &self,
+        vault: &Vault,
+        offset: u64,
+        len: usize,
+    ) -> Result<Vec<jaxfs_sync::link::BlockRef>, TreeError> {
+        let (covers, base) = {
+            let state = self.state.read();
+            let end = offset.saturating_add(len as u64).min(state.size).max(offset);
+            let covers = state.cover(offset..end).into_iter().filter_map(|(range, cover)| match cover {
+                Cover::Sealed(sealed) => Some(Ok(sealed.block)),
+                Cover::Below => Some(Err(range)),
+                Cover::Data(_) | Cover::Zeros => None,
+            });
+            (covers.collect::<Vec<_>>(), state.base.clone())
+        };
+        let mut blocks = Vec::new();
+        for cover in covers {
+            match cover {
+                Ok(block) => blocks.push(block),
+                Err(range) => blocks.extend(base.read_extents(vault, range)?.into_iter().filter_map(|one| match one {
+                    Segment::Block { block, .. } => Some(block),
+                    _ => None,
+                })),
+            }
+        }
+        blocks.dedup();
+        Ok(blocks)
+    }
+
     /// What up to `len` bytes from `offset` on consist of, to be put elsewhere: fewer where they are many parts or much of
     /// it is not sealed. O(parts).
     pub(crate) fn parts(&self, vault: &Vault, offset: u64, len: u64) -> Result<Vec<Part>, TreeError> {

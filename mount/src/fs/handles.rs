@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
+use jaxfs_sync::tree::TreeError;
 use parking_lot::{Mutex, RwLock};
 
 use super::attributes::Changed;
@@ -165,7 +166,80 @@ impl Fs {
     /// Reads from an open file.
     pub(crate) fn read(&self, handle: u64, offset: u64, len: usize) -> Result<Bytes, FsError> {
         let _using = self.using.read();
-        Ok(self.file_handle(handle)?.file.read(self.vault(), offset, len)?)
+        let open = self.file_handle(handle)?;
+        open.file.read(self.vault(), offset, len).map_err(|error| {
+            if !matches!(error, TreeError::Missing(_)) {
+                tracing::error!(path = self.path_of(open.ino), offset, len, "a file can not be read");
+            }
+            error.into()
+        })
+    }
+
+    /// A path of an inode, for people; where it has none, only what is known of it.
+    fn path_of(&self, ino: Ino) -> String {
+        let table = self.table.lock();
+        let above = |ino: &Ino| {
+            let inode = table.get(*ino)?;
+            inode.home.as_ref().or_else(|| inode.names.iter().next())
+        };
+        let mut names: Vec<_> = std::iter::successors(above(&ino), |(parent, _)| above(parent))
+            .take(limits::DIRECTORY_DEPTH)
+            .map(|(_, name)| String::from_utf8_lossy(name))
+            .collect();
+        names.reverse();
+        names.join("/")
+    }
+
+    /// As [`Fs::read`], and has `answer` called with the outcome: at once, or, where some of it is on other machines, when
+    /// that has come or can not be had. No thread waits for that.
+    pub(crate) fn read_then(
+        self: &Arc<Self>,
+        handle: u64,
+        offset: u64,
+        len: usize,
+        answer: impl FnOnce(Result<Bytes, FsError>) + Send + 'static,
+    ) {
+        match self.read(handle, offset, len) {
+            Err(FsError::Absent) => {}
+            done => return answer(done),
+        }
+        // It is called once, by whoever comes first; the other finds it gone.
+        let answer = Arc::new(Mutex::new(Some(answer)));
+        let tell = {
+            let answer = Arc::clone(&answer);
+            move |done: Result<Bytes, FsError>| {
+                if let Some(answer) = answer.lock().take() {
+                    answer(done);
+                }
+            }
+        };
+        let (fs, then) = (Arc::clone(self), tell.clone());
+        let came = move |came: bool| {
+            let done = if came { fs.read(handle, offset, len) } else { Err(FsError::Io) };
+            if !came {
+                fs.tell_absent(handle, offset);
+            }
+            then(done.map_err(|error| if error == FsError::Absent { FsError::Io } else { error }));
+        };
+        match self.want(handle, offset, len, Box::new(came)) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.tell_absent(handle, offset);
+                tell(Err(FsError::Io));
+            }
+            Err(error) => tell(Err(error)),
+        }
+    }
+
+    /// Asks for what a read needs and is not here; says whether there is anybody to ask.
+    fn want(&self, handle: u64, offset: u64, len: usize, came: Box<dyn FnOnce(bool) + Send>) -> Result<bool, FsError> {
+        let blocks = self.file_handle(handle)?.file.blocks(self.vault(), offset, len + limits::READ_AHEAD)?;
+        Ok(self.vault().want(&blocks, came)?)
+    }
+
+    fn tell_absent(&self, handle: u64, offset: u64) {
+        let Ok(open) = self.file_handle(handle) else { return };
+        tracing::warn!(path = self.path_of(open.ino), offset, "content is on other machines, and can not be had now");
     }
 
     /// Writes to an open file as [`Fs::write`] does, and has `answer` called with the outcome: at once, or, where dirty

@@ -159,7 +159,7 @@ pub(crate) struct Inode {
     /// Where its one name is, unless it is shared, removed, or the root.
     pub(crate) home: Option<(Ino, Name)>,
     /// The names of a shared one that the kernel may know.
-    names: BTreeSet<(Ino, Name)>,
+    pub(super) names: BTreeSet<(Ino, Name)>,
     /// Its names went, or lead to something else, because of what others did.
     pub(crate) detached: Option<Detached>,
     /// What the kernel has counted.

@@ -1,13 +1,19 @@
 //! What the network needs of a bucket on this machine, whether it can be read here or not.
 
+use std::sync::Arc;
+
 use crate::chain::{Input, Output};
 use crate::link::Link;
 use crate::publish::{Bucket, BucketError, Replica};
+use crate::tree::Supplier;
 
 /// A bucket on this machine.
 pub trait Local: Send + Sync {
     /// Its chain and blocks.
     fn replica(&self) -> &Replica;
+
+    /// Has what is missing asked for there, by whoever reads it; or nowhere.
+    fn set_supplier(&self, supplier: Option<Arc<dyn Supplier>>);
 
     /// Takes in what happened; see [`Replica::receive`]. Blocks.
     ///
@@ -27,6 +33,9 @@ impl Local for Replica {
         self
     }
 
+    /// Nobody reads it.
+    fn set_supplier(&self, _supplier: Option<Arc<dyn Supplier>>) {}
+
     fn receive(&self, inputs: Vec<Input>) -> Result<Vec<Output>, BucketError> {
         Replica::receive(self, inputs)
     }
@@ -39,6 +48,10 @@ impl Local for Replica {
 impl Local for Bucket {
     fn replica(&self) -> &Replica {
         Bucket::replica(self)
+    }
+
+    fn set_supplier(&self, supplier: Option<Arc<dyn Supplier>>) {
+        self.vault().set_supplier(supplier);
     }
 
     fn receive(&self, inputs: Vec<Input>) -> Result<Vec<Output>, BucketError> {

@@ -61,6 +61,7 @@ async fn all(shared: &Shared, swarm: &Swarm) -> Result<bool, WireError> {
         }
         if done {
             swarm.tell(Event::Complete(version)).await;
+            swarm.progress.lock().incomplete -= 1;
         }
         open |= !done;
     }

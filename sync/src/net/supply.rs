@@ -52,6 +52,8 @@ struct Inner {
     /// Data that is on its way.
     coming: usize,
     shown: Option<Link>,
+    /// Whom it was told that all of a version is here.
+    told: Option<(Link, BTreeSet<DeviceId>)>,
     ended: bool,
 }
 
@@ -79,11 +81,19 @@ impl Drop for Want {
 
 impl Supply {
     pub(super) fn want(&self, want: Want) {
-        let mut inner = self.inner.lock();
-        if !inner.ended {
-            inner.wants.push(want);
-            drop(inner);
-            self.demand.notify_one();
+        let late = {
+            let mut inner = self.inner.lock();
+            if inner.ended {
+                Some(want)
+            } else {
+                inner.wants.push(want);
+                None
+            }
+        };
+        // Dropped without the lock: whoever waits hears of it then.
+        match late {
+            Some(want) => drop(want),
+            None => self.demand.notify_one(),
         }
     }
 
@@ -101,6 +111,13 @@ impl Supply {
     pub(super) fn shown(&self, version: Link) {
         self.inner.lock().shown = Some(version);
         self.ring();
+    }
+
+    /// A member is gone, and knows nothing any more.
+    pub(super) fn forget(&self, device: &DeviceId) {
+        if let Some((_, told)) = &mut self.inner.lock().told {
+            told.remove(device);
+        }
     }
 
     /// How many blocks are known to be missing, and nodes not looked through.
@@ -165,7 +182,7 @@ async fn satisfy(shared: &Shared, swarm: &Swarm, mut want: Want) {
     };
     let came = tokio::time::timeout_at(want.deadline, work).await.is_ok();
     if let Some(done) = want.done.take() {
-        done(came);
+        tokio::task::spawn_blocking(move || done(came));
     }
 }
 
@@ -229,7 +246,7 @@ async fn fill(shared: &Arc<Shared>, swarm: &Arc<Swarm>) {
     if let Err(error) = begin(swarm).await {
         tracing::warn!(%error, "it is not known which content is missing");
     }
-    let (mut batches, mut uncommitted, mut told) = (JoinSet::<usize>::new(), 0, None);
+    let (mut batches, mut uncommitted) = (JoinSet::<usize>::new(), 0);
     // Whether the store has a note that something is missing.
     let mut noted = true;
     loop {
@@ -276,7 +293,7 @@ async fn fill(shared: &Arc<Shared>, swarm: &Arc<Swarm>) {
             (uncommitted, noted) = (0, false);
         }
         if let Some(version) = shown.filter(|_| uncommitted == 0) {
-            tell_holds(shared, swarm, version, &mut told);
+            tell_holds(shared, swarm, version);
         }
         if tokio::time::timeout(AGAIN, swarm.supply.bell.notified()).await.is_ok() {
             noted = true;
@@ -365,16 +382,18 @@ async fn commit(swarm: &Swarm, all: bool) -> bool {
     done.inspect_err(|error| tracing::warn!(%error, "content that came is not durable yet")).is_ok()
 }
 
-/// Tells connected members that all of a version is here, each once; `told` has whom.
-fn tell_holds(shared: &Shared, swarm: &Swarm, version: Link, told: &mut Option<(Link, BTreeSet<DeviceId>)>) {
-    let notice = Arc::new(Notice::Holds { bucket: swarm.genesis(), version });
+/// Tells connected members that all of a version is here, each once.
+fn tell_holds(shared: &Shared, swarm: &Swarm, version: Link) {
     let members = swarm.connected_members(shared);
-    let before = told.replace((version, members.clone())).filter(|(at, _)| *at == version);
-    let knows = |device: &DeviceId| before.as_ref().is_some_and(|(_, told)| told.contains(device));
-    for device in members.iter().filter(|device| !knows(device)) {
-        if let Some(connection) = shared.peers.chain(device) {
-            let notice = Arc::clone(&notice);
-            tokio::spawn(async move { drop(peers::tell(&connection, &notice).await) });
-        }
+    let new: Vec<_> = {
+        let mut inner = swarm.supply.inner.lock();
+        let before = inner.told.replace((version, members.clone())).filter(|(at, _)| *at == version);
+        let knows = |device: &DeviceId| before.as_ref().is_some_and(|(_, told)| told.contains(device));
+        members.into_iter().filter(|device| !knows(device)).collect()
+    };
+    let notice = Arc::new(Notice::Holds { bucket: swarm.genesis(), version });
+    for connection in new.iter().filter_map(|device| shared.peers.chain(device)) {
+        let notice = Arc::clone(&notice);
+        tokio::spawn(async move { drop(peers::tell(&connection, &notice).await) });
     }
 }

@@ -4,7 +4,7 @@
 //! many wait. The bucket stores before anything follows.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use crate::bucket::{DeviceId, DeviceKey, MemberList, Role};
 use crate::chain::{Heads, Input, Output, Source};
 use crate::link::Link;
 use crate::publish::{BucketError, Item};
+use crate::tree::Supplier;
 
 /// What may wait to be handed in. Parts of answers are large: whoever sends faster waits.
 const QUEUE: usize = 64;
@@ -112,12 +113,6 @@ impl Swarm {
         self.members.lock().get(device).copied()
     }
 
-    /// Asks for blocks that somebody here waits for. `done` is called once, from a thread of the network, when they are stored or
-    /// can not be had in time.
-    pub fn want(&self, links: &[Link], done: Box<dyn FnOnce(bool) + Send>) {
-        self.supply.want(Want::new(links, done));
-    }
-
     pub(super) fn connected_members(&self, shared: &Shared) -> BTreeSet<DeviceId> {
         let connected = shared.peers.connected();
         self.members.lock().keys().filter(|member| connected.contains(member)).copied().collect()
@@ -147,6 +142,7 @@ impl Swarm {
 
     pub(super) fn disconnected(self: &Arc<Self>, device: DeviceId) {
         self.progress.lock().holds.remove(&device);
+        self.supply.forget(&device);
         self.tell_later(Event::Disconnected(device));
     }
 
@@ -185,7 +181,22 @@ impl Swarm {
         }
         self.supply.end();
         // Once what is being done with it is done.
-        drop(self.local.write().await.take());
+        if let Some(local) = self.local.write().await.take() {
+            local.set_supplier(None);
+        }
+    }
+}
+
+/// Whoever reads what is not here.
+struct Reader(Weak<Swarm>);
+
+impl Supplier for Reader {
+    fn want(&self, links: &[Link], done: Box<dyn FnOnce(bool) + Send>) {
+        // Where there is no network any more, dropping it says no.
+        let want = Want::new(links, done);
+        if let Some(swarm) = self.0.upgrade() {
+            swarm.supply.want(want);
+        }
     }
 }
 
@@ -197,6 +208,7 @@ pub(super) fn start(shared: &Arc<Shared>, local: Arc<dyn Local>) -> Arc<Swarm> {
     let (own, own_queue) = mpsc::unbounded_channel();
     // The bucket must not wait for the network: what it publishes is told as fast as it comes.
     local.replica().watch(Box::new(move |outputs| drop(own.send(outputs.to_vec()))));
+    let bucket = Arc::clone(&local);
     let swarm = Arc::new(Swarm {
         genesis,
         local: Arc::new(RwLock::new(Some(local))),
@@ -208,6 +220,7 @@ pub(super) fn start(shared: &Arc<Shared>, local: Arc<dyn Local>) -> Arc<Swarm> {
         came: Notify::new(),
         tasks: Mutex::default(),
     });
+    bucket.set_supplier(Some(Arc::new(Reader(Arc::downgrade(&swarm)))));
     let driver = Driver {
         shared: Arc::clone(shared),
         swarm: Arc::clone(&swarm),

@@ -31,5 +31,5 @@ pub use directory::{DirEntry, DirectoryBody, Target};
 pub use name::{BadName, Name};
 pub use record::{BadRecord, Body, FileId, Kind, Record, Time, Xattrs};
 pub use root::{Pin, Pins, SharedInode, Superblock};
-pub use vault::{TreeError, Vault};
+pub use vault::{Supplier, TreeError, Vault};
 pub use walk::{Visitor, walk, walk_content, walk_directory, walk_superblock};

@@ -52,6 +52,13 @@ pub trait NodeBody: Sized + Send + Sync + 'static {
     fn decode(input: &mut Decoder<'_>) -> Result<Self, Malformed>;
 }
 
+/// Where blocks may come from that are not on this machine.
+pub trait Supplier: Send + Sync {
+    /// Asks for blocks, and returns at once. `done` is called once, from a thread that may block: with whether all of them are
+    /// here now, or can not be had in time.
+    fn want(&self, links: &[Link], done: Box<dyn FnOnce(bool) + Send>);
+}
+
 type AnyNode = Arc<dyn Any + Send + Sync>;
 
 /// A cache that forgets what was used longest ago once it holds more than `capacity` bytes.
@@ -97,12 +104,13 @@ impl<V: Clone> Cache<V> {
 /// A bucket's blocks in the clear.
 ///
 /// Shared between threads. No lock is held while a block is read, sealed or opened: two threads that miss the same block
-/// both do the work. Locks: `keys`, `nodes` and `data` are each taken alone.
+/// both do the work. Locks: `keys`, `nodes`, `data` and `supplier` are each taken alone.
 pub struct Vault {
     store: Arc<Store>,
     keys: RwLock<Arc<Keyring>>,
     nodes: Mutex<Cache<AnyNode>>,
     data: Mutex<Cache<Bytes>>,
+    supplier: RwLock<Option<Arc<dyn Supplier>>>,
 }
 
 impl Vault {
@@ -113,6 +121,7 @@ impl Vault {
             keys: RwLock::new(keys),
             nodes: Cache::new(limits::NODE_CACHE_BYTES),
             data: Cache::new(limits::DATA_CACHE_BYTES),
+            supplier: RwLock::default(),
         }
     }
 
@@ -129,6 +138,27 @@ impl Vault {
     /// Uses other keys from now on, for a new epoch. Work in progress ends with the old ones.
     pub fn set_keys(&self, keys: Arc<Keyring>) {
         *self.keys.write() = keys;
+    }
+
+    /// Has blocks that are missing asked for there from now on, or nowhere.
+    pub fn set_supplier(&self, supplier: Option<Arc<dyn Supplier>>) {
+        *self.supplier.write() = supplier;
+    }
+
+    /// Asks for those of these blocks that are not here; says whether there is anybody to ask. See [`Supplier::want`].
+    ///
+    /// # Errors
+    /// If the store can not say.
+    pub fn want(&self, blocks: &[BlockRef], done: Box<dyn FnOnce(bool) + Send>) -> Result<bool, TreeError> {
+        let Some(supplier) = self.supplier.read().clone() else { return Ok(false) };
+        let mut links = Vec::new();
+        for block in blocks {
+            if !self.store.contains(&block.link)? {
+                links.push(block.link);
+            }
+        }
+        supplier.want(&links, done);
+        Ok(true)
     }
 
     /// How many bytes of opened data blocks to keep in memory.

@@ -36,8 +36,8 @@ impl FrozenFile {
     /// be `whole`, pages are sealed without what is around them.
     pub(crate) fn settle(&self, vault: &Vault, whole: bool) -> Result<Settled, TreeError> {
         if self.size <= INLINE_BYTES as u64 {
-            let bytes = self.view(vault, 0..self.size)?;
-            if let Some(content) = Content::inline(&bytes) {
+            let bytes = here(self.view(vault, 0..self.size))?;
+            if let Some(content) = bytes.and_then(|bytes| Content::inline(&bytes)) {
                 return Ok(Settled { content, scattered: Scattered::new() });
             }
         }
@@ -104,6 +104,14 @@ impl FrozenFile {
     }
 }
 
+/// What was read, if all of it is on this machine.
+fn here<T>(read: Result<T, TreeError>) -> Result<Option<T>, TreeError> {
+    match read {
+        Err(TreeError::Missing(_)) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 /// What a file's pieces become, one after the other.
 struct Sealing<'a> {
     file: &'a FrozenFile,
@@ -139,10 +147,11 @@ impl<'a> Sealing<'a> {
             return Ok(end);
         }
         let range = self.file.filled(self.vault, &window, at)?;
-        let block = if piece == range {
-            self.vault.put_data(bytes)?
-        } else {
-            self.vault.put_data(&self.file.view(self.vault, range.clone())?)?
+        let around = if piece == range { None } else { here(self.file.view(self.vault, range.clone()))? };
+        let (range, block) = match around {
+            Some(around) => (range, self.vault.put_data(&around)?),
+            // Or what is around it is on other machines, and need not come to be written beside.
+            None => (piece, self.vault.put_data(bytes)?),
         };
         if at <= window.start {
             self.scattered.remove(&window.start);
@@ -190,7 +199,9 @@ fn gathered(vault: &Vault, content: &Content, scattered: &Scattered) -> Result<C
         let Some(first) = data.next() else { continue };
         let range = first.start..data.next_back().unwrap_or(first).end;
         let mut bytes = vec![0; (range.end - range.start) as usize];
-        content.read(vault, range.start, &mut bytes)?;
+        if here(content.read(vault, range.start, &mut bytes))?.is_none() {
+            continue;
+        }
         edits.push(Edit::block(range, vault.put_data(&bytes)?));
     }
     content.splice(vault, content.size(), &edits)

@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 use crate::fs::model::lab::Lab;
-use jaxfs_sync::tree::Layout;
+use jaxfs_sync::tree::{Edit, Layout};
 
 const CHUNK: u64 = CHUNK_BYTES;
 /// Where layouts change.
@@ -274,5 +274,33 @@ proptest! {
             story.settle();
             prop_assert_eq!(story.file.budget.scattered.get(), 0);
         }
+    }
+}
+
+#[test]
+fn what_is_written_beside_content_on_other_machines_is_sealed_without_it() {
+    let lab = Lab::new();
+    let vault = lab.bucket.vault();
+    let mut elsewhere = vault.put_data(&[7; 100]).unwrap();
+    elsewhere.link = jaxfs_sync::link::Link::of(jaxfs_sync::link::Codec::Raw, b"on another machine");
+    for whole in [true, false] {
+        let base = Content::empty().splice(vault, 2 * CHUNK, &[Edit::block(0..CHUNK, elsewhere)]).unwrap();
+        let file = File::new(base, Arc::default());
+        file.write(10, b"here").unwrap();
+        file.write(CHUNK + 5, b"there").unwrap();
+        assert!(file.freeze());
+        let settled = file.frozen().ok().unwrap().settle(vault, whole).unwrap();
+        file.install(settled);
+        let read = |at: u64, len: usize| file.read(vault, at, len);
+        assert_eq!(&read(10, 4).unwrap()[..], b"here");
+        assert_eq!(&read(CHUNK + 4, 7).unwrap()[..], b"\0there\0");
+        assert!(matches!(read(9, 2), Err(TreeError::Missing(_))) && matches!(read(14, 1), Err(TreeError::Missing(_))));
+        assert_eq!(file.blocks(vault, 0, 10).unwrap(), [elsewhere]);
+        // A file that becomes small enough to stand in its record needs what was in it.
+        file.truncate(12).unwrap();
+        assert!(file.freeze());
+        let settled = file.frozen().ok().unwrap().settle(vault, whole).unwrap();
+        file.install(settled);
+        assert_eq!(&file.read(vault, 10, 2).unwrap()[..], b"he");
     }
 }
