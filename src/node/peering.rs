@@ -100,7 +100,7 @@ impl Peering {
 
     /// Puts a bucket on the network that is kept as a mirror.
     pub(super) fn attach_mirror(&self, replica: &Arc<Replica>, device: &Arc<DeviceKey>) -> Result<()> {
-        self.attach_now(replica.genesis().link(), Arc::clone(replica) as Arc<dyn Local>, device)
+        self.attach_now(replica.genesis().link(), Arc::new(Arc::clone(replica)), device)
     }
 
     fn attach_now(&self, genesis: Link, local: Arc<dyn Local>, device: &Arc<DeviceKey>) -> Result<()> {

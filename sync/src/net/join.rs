@@ -14,7 +14,7 @@ use serde_bytes::ByteBuf;
 
 use super::ticket::Ticket;
 use super::wire::{self, Code, FRAME_MOST, QUESTION_MOST, Reach, WireError};
-use super::{Local, Network, Shared, Swarm, identity};
+use super::{Network, Shared, Swarm, identity};
 use crate::bucket::{DeviceId, Identity, Role, SealingKey, Signature, SignedManifest, SignedMemberList};
 use crate::crypto::{Label, Secret};
 use crate::link::Link;
@@ -166,7 +166,7 @@ impl Network {
             return Err(JoinError::Cancelled);
         }
         let replica = Arc::new(self.begin(ticket, &genesis, &list, dir)?);
-        let swarm = self.attach(Arc::clone(&replica) as Arc<dyn Local>);
+        let swarm = self.attach(Arc::new(Arc::clone(&replica)));
         let result = self.wait_whole(&replica, &swarm, progress);
         self.detach(&ticket.bucket);
         drop(swarm);

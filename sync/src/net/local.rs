@@ -10,7 +10,7 @@ use crate::tree::Supplier;
 /// A bucket on this machine.
 pub trait Local: Send + Sync {
     /// Its chain and blocks.
-    fn replica(&self) -> &Replica;
+    fn replica(&self) -> &Arc<Replica>;
 
     /// Has what is missing asked for there, by whoever reads it; or nowhere.
     fn set_supplier(&self, supplier: Option<Arc<dyn Supplier>>);
@@ -28,8 +28,8 @@ pub trait Local: Send + Sync {
     fn complete(&self, version: &Link) -> Result<Vec<Output>, BucketError>;
 }
 
-impl Local for Replica {
-    fn replica(&self) -> &Replica {
+impl Local for Arc<Replica> {
+    fn replica(&self) -> &Arc<Replica> {
         self
     }
 
@@ -46,7 +46,7 @@ impl Local for Replica {
 }
 
 impl Local for Bucket {
-    fn replica(&self) -> &Replica {
+    fn replica(&self) -> &Arc<Replica> {
         Bucket::replica(self)
     }
 

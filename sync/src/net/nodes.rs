@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::swarm::{Event, Swarm};
 use super::wire::{Urgency, WireError};
 use super::{Shared, blocks};
@@ -48,6 +50,9 @@ async fn all(shared: &Shared, swarm: &Swarm) -> Result<bool, WireError> {
     swarm.progress.lock().incomplete = incomplete.len();
     let mut open = false;
     for version in incomplete {
+        let Some(_fetching) = swarm.store_work(|local| Ok(local.replica().begin_fetch())).await? else {
+            return Ok(true);
+        };
         let mut done = false;
         for from in swarm.connected_members(shared) {
             match fetch(shared, swarm, from, version).await {
@@ -60,7 +65,9 @@ async fn all(shared: &Shared, swarm: &Swarm) -> Result<bool, WireError> {
             }
         }
         if done {
-            swarm.tell(Event::Complete(version)).await;
+            let (told, heard) = oneshot::channel();
+            swarm.tell(Event::Complete(version, told)).await;
+            drop(heard.await);
             swarm.progress.lock().incomplete -= 1;
         }
         open |= !done;

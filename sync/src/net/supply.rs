@@ -29,6 +29,8 @@ const AT_ONCE: usize = 3;
 const READERS: usize = 64;
 /// How often it is tried again where nobody had something.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How long a reader waits where another one has just waited in vain.
+const SOON: Duration = Duration::from_millis(500);
 /// Bytes of blocks that are handed to the store at once.
 const STORE_AT_ONCE: usize = 1 << 20;
 /// So many blocks come before they are made durable.
@@ -52,6 +54,8 @@ struct Inner {
     /// Data that is on its way.
     coming: usize,
     shown: Option<Link>,
+    /// When a reader was last sent away, if nobody has come since.
+    failed: Option<Instant>,
     /// Whom it was told that all of a version is here.
     told: Option<(Link, BTreeSet<DeviceId>)>,
     ended: bool,
@@ -111,6 +115,18 @@ impl Supply {
     pub(super) fn shown(&self, version: Link) {
         self.inner.lock().shown = Some(version);
         self.ring();
+    }
+
+    /// Somebody came who may have what nobody had.
+    pub(super) fn somebody_came(&self) {
+        self.inner.lock().failed = None;
+        self.ring();
+    }
+
+    /// How long to wait: where a reader was just sent away, the next one is soon, since it is often the same one.
+    fn deadline(&self, deadline: Instant) -> Instant {
+        let recent = self.inner.lock().failed.is_some_and(|failed| failed.elapsed() < AGAIN);
+        if recent { deadline.min(Instant::now() + SOON) } else { deadline }
     }
 
     /// A member is gone, and knows nothing any more.
@@ -180,7 +196,9 @@ async fn satisfy(shared: &Shared, swarm: &Swarm, mut want: Want) {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    let came = tokio::time::timeout_at(want.deadline, work).await.is_ok();
+    let deadline = swarm.supply.deadline(want.deadline);
+    let came = tokio::time::timeout_at(deadline, work).await.is_ok();
+    swarm.supply.inner.lock().failed = (!came).then(Instant::now);
     if let Some(done) = want.done.take() {
         tokio::task::spawn_blocking(move || done(came));
     }

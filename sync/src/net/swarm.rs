@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use iroh::endpoint::Connection;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, RwLock, mpsc};
+use tokio::sync::{Notify, RwLock, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
@@ -48,8 +48,8 @@ pub(super) enum Event {
     Part { from: DeviceId, number: u64, items: Vec<Item> },
     /// An answer is over.
     Fetched { from: DeviceId, number: u64, ok: bool, more: bool },
-    /// All nodes of a version are here.
-    Complete(Link),
+    /// All nodes of a version are here. Whoever says so hears when the bucket knows.
+    Complete(Link, oneshot::Sender<()>),
     /// Gossip was lost.
     Lagged,
     /// This device published.
@@ -332,7 +332,7 @@ impl Driver {
                     self.connected.insert(*device);
                     self.swarm.came.notify_one();
                     self.swarm.nodes.notify_one();
-                    self.swarm.supply.ring();
+                    self.swarm.supply.somebody_came();
                 }
                 Event::Disconnected(device) => {
                     self.connected.remove(device);
@@ -486,15 +486,17 @@ fn hand_in(
                 inputs.push(Input::Fetched { from, ok: ok && !liars.contains(&from), more });
             }
             Event::Part { .. } | Event::Fetched { .. } => {}
-            Event::Complete(version) => complete.push(version),
+            Event::Complete(version, told) => complete.push((version, told)),
             Event::Lagged => inputs.extend(connected.iter().map(|device| Input::Connected(*device))),
             Event::Own(published) => outputs.extend(published),
         }
     }
     inputs.push(Input::Tick);
     outputs.extend(local.receive(inputs)?);
-    for version in complete {
+    for (version, told) in complete {
         outputs.extend(local.complete(&version)?);
+        // It may not wait any more.
+        let _ = told.send(());
     }
     for output in &outputs {
         if let Output::Rejected { link, .. } = output

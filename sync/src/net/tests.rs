@@ -190,3 +190,23 @@ fn who_is_removed_is_cut_off() {
     b.touch(8);
     assert_eq!((a.bucket().head(), a.time()), (head, 7));
 }
+
+#[test]
+fn no_garbage_is_collected_while_nodes_are_fetched_and_none_are_fetched_while_it_is() {
+    let home = Home::owner();
+    let (bucket, replica) = (home.bucket(), home.bucket().replica());
+    let collect = || bucket.collect(&crate::publish::Retention::NOTHING, false, &mut |_| {}, &|| false);
+    let fetching = replica.begin_fetch().expect("nothing else is going on");
+    assert!(matches!(collect(), Err(crate::publish::BucketError::Busy)));
+    drop(fetching);
+    collect().unwrap();
+    bucket
+        .collect(
+            &crate::publish::Retention::NOTHING,
+            false,
+            &mut |_| assert!(replica.begin_fetch().is_none(), "while it is collected"),
+            &|| false,
+        )
+        .unwrap();
+    assert!(replica.begin_fetch().is_some());
+}

@@ -172,7 +172,11 @@ impl Bucket {
         progress: &mut dyn FnMut(CollectProgress),
         cancel: &dyn Fn() -> bool,
     ) -> Result<CollectReport, BucketError> {
-        let _alone = self.collecting.try_write().ok_or(BucketError::Busy)?;
+        let _alone = self.replica.collecting.try_write().ok_or(BucketError::Busy)?;
+        // What is fetched belongs to no version before all of it is here.
+        if self.replica.is_fetching() {
+            return Err(BucketError::Busy);
+        }
         let store = self.vault.store();
         let before = store.stats()?.bytes;
         let (collection, roots) = {

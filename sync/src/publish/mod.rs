@@ -27,7 +27,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Condvar, Mutex};
 
 pub use create::{NewBucket, UNFINISHED};
 pub use error::BucketError;
@@ -38,7 +38,7 @@ pub use journal::Journaled;
 pub use members::MemberInfo;
 pub use receive::{Item, nodes_below};
 pub use repair::Repaired;
-pub use replica::Replica;
+pub use replica::{Fetching, Replica};
 pub use report::{BucketStatus, LogEntry};
 pub use retention::Retention;
 pub use switch::Next;
@@ -67,8 +67,6 @@ pub struct Bucket {
     vault: Vault,
     /// Its locks before `state`.
     replica: Arc<Replica>,
-    /// Held by a collection of garbage, and, shared, by who looks at blocks that it may drop. Before all other locks.
-    collecting: RwLock<()>,
     /// Who holds blocks. Before `publishing`.
     holders: Mutex<Vec<Weak<dyn Holds>>>,
     state: Mutex<State>,
@@ -133,7 +131,6 @@ impl Bucket {
             device,
             vault: Vault::new(store, Arc::new(keyring)),
             replica,
-            collecting: RwLock::new(()),
             holders: Mutex::default(),
             state: Mutex::new(State { shown, shown_link, same: Vec::new(), checkpoint, attempted: None }),
             inviting: Mutex::default(),

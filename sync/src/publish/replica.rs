@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::follow::{Counters, Watcher, stored_chain_state};
 use super::{BucketError, stored_list};
@@ -24,6 +25,10 @@ pub struct Replica {
     /// Held from the making of a manifest until the chain has it, so that nothing comes in between. Before `known`.
     pub(super) publishing: Mutex<()>,
     pub(super) known: Mutex<Known>,
+    /// Held by a collection of garbage, and, shared, by who looks at blocks that it may drop. Before all other locks.
+    pub(super) collecting: RwLock<()>,
+    /// Versions whose nodes are being fetched.
+    fetching: AtomicUsize,
     /// Taken alone.
     watcher: Mutex<Option<Watcher>>,
 }
@@ -97,8 +102,16 @@ impl Replica {
         let chain = loader.finish(stored_chain_state(&store)?);
         let (saved, counters) = (chain.saved(), Counters::default());
         let known = Known { saved, chain, unstored: Vec::new(), lists, counters };
-        let (publishing, watcher) = (Mutex::new(()), Mutex::default());
-        Ok(Self { device, store, genesis, publishing, known: Mutex::new(known), watcher })
+        Ok(Self {
+            device,
+            store,
+            genesis,
+            publishing: Mutex::default(),
+            known: Mutex::new(known),
+            collecting: RwLock::default(),
+            fetching: AtomicUsize::new(0),
+            watcher: Mutex::default(),
+        })
     }
 
     /// Its label.
@@ -172,6 +185,19 @@ impl Replica {
         known.lists.get(&record.members)?.role(device)
     }
 
+    /// Keeps garbage from being collected while nodes are fetched that belong to no whole version yet; none while it is
+    /// being collected.
+    pub fn begin_fetch(self: &Arc<Self>) -> Option<Fetching> {
+        self.fetching.fetch_add(1, Ordering::SeqCst);
+        let fetching = Fetching(Arc::clone(self));
+        // Whoever collects looks at the number after it has taken the lock.
+        self.collecting.try_read().map(|_| fetching)
+    }
+
+    pub(super) fn is_fetching(&self) -> bool {
+        self.fetching.load(Ordering::SeqCst) > 0
+    }
+
     /// Has somebody told of what this device publishes from now on.
     pub fn watch(&self, watcher: Watcher) {
         *self.watcher.lock() = Some(watcher);
@@ -186,5 +212,15 @@ impl Replica {
     pub(super) fn manifest_of(&self, link: &Link) -> Result<Manifest, BucketError> {
         let bytes = self.store.manifest(link)?.ok_or(BucketError::UnknownVersion(*link))?;
         Ok(SignedManifest::decode(&bytes)?.claims().clone())
+    }
+}
+
+/// As long as this is there, no garbage is collected.
+#[must_use]
+pub struct Fetching(Arc<Replica>);
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        self.0.fetching.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -48,7 +48,7 @@ impl Bucket {
     /// If the index itself can not be read; all other damage is in the report. And if it is not to go on.
     pub fn verify(&self, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<VerifyReport, BucketError> {
         // What is dropped meanwhile would be missed.
-        let _stays = self.collecting.read();
+        let _stays = self.replica.collecting.read();
         let mut report = VerifyReport::default();
         let damaged = self.verify_blocks(&mut report, progress)?;
         let versions = self.verify_manifests(&mut report)?;
