@@ -181,10 +181,18 @@ fn what_is_not_published_goes_along_where_it_can() {
 #[test]
 fn what_went_along_is_there_after_a_crash() {
     let mut two = Two::new();
+    let mine = make(two.a(), Ino::ROOT, "mine", b"zero");
+    two.a().flush(Durability::Published).unwrap();
+    two.pair.meet();
+    two.b().turn().unwrap();
     make(two.b(), Ino::ROOT, "theirs", b"b");
-    make(two.a(), Ino::ROOT, "mine", b"a");
+    write(two.a(), mine, 0, b"one!");
+    assert!(two.a().journal(&[mine]));
+    // Newer than what the journal has.
+    write(two.a(), mine, 0, b"two!");
     two.pass();
     two.crash(0);
+    assert_eq!(read(two.a(), find(two.a(), Ino::ROOT, "mine").unwrap().ino), b"two!");
     for name in ["mine", "theirs"] {
         assert!(find(two.a(), Ino::ROOT, name).is_some(), "{name}");
     }
