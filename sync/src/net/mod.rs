@@ -52,8 +52,8 @@ use crate::limits::MANIFEST_BYTES;
 use crate::link::Link;
 
 /// How long nothing may come from a peer before it counts as gone, and how often something is sent so that it does not.
-const IDLE: Duration = Duration::from_secs(6);
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
+const IDLE: Duration = Duration::from_secs(7);
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// Streams that one peer may have open to us, of each kind.
 const STREAMS: u32 = 32;
 /// Bytes on their way on one stream, and on one connection: a gigabit and 50 ms, and a bound on the memory for one peer.
