@@ -55,11 +55,6 @@ impl Flusher {
     pub(super) fn is_published(&self) -> bool {
         self.reached == Durability::Published
     }
-
-    /// Goes on from another version, which is published.
-    pub(super) fn turned(&mut self, superblock: Superblock, base: Link, generation: u64) {
-        *self = Self::new(superblock, Durability::Published, base, generation);
-    }
 }
 
 /// An inode at the moment of freezing.

@@ -305,13 +305,17 @@ impl Fs {
     /// Has `answer` called once an open file, if it is about one, and all names are on disk, or can not be brought there.
     pub(crate) fn when_durable(&self, handle: Option<u64>, answer: impl FnOnce(Result<(), FsError>) + Send + 'static) {
         let file = match handle.map(|handle| self.file_handle(handle)).transpose() {
-            // What others took is safe by its copy.
-            Ok(open) => open.map(|open| self.table.lock().copy_of(open.ino).unwrap_or(open.ino)),
+            Ok(open) => open.map(|open| self.safe_by(&open)),
             Err(error) => return answer(Err(error)),
         };
         if let Err(answer) = self.syncer.when(file, Box::new(answer)) {
             self.writeback.when(Durability::Durable, answer);
         }
+    }
+
+    /// What has to be safe for an open file to be: of what others took, the copy.
+    pub(super) fn safe_by(&self, open: &OpenFile) -> Ino {
+        self.table.lock().copy_of(open.ino).unwrap_or(open.ino)
     }
 
     /// The thread that answers who waits for that, to be run by whoever mounts.

@@ -83,7 +83,10 @@ impl ProtocolHandler for Gossips {
 fn admits(shared: &Shared, connection: &Connection) -> bool {
     let known = shared.is_known(&identity::device_id(&connection.remote_id()));
     if !known {
-        connection.close(Code::NotAMember.into(), b"");
+        // Where nothing is on the network yet, nobody can say who is a member of what.
+        let nothing = shared.swarms.read().is_empty();
+        let why = if nothing { Code::Leaving } else { Code::NotAMember };
+        connection.close(why.into(), b"");
     }
     known
 }

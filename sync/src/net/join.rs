@@ -2,7 +2,7 @@
 //!
 //! On a connection of its own, the stranger says which bucket, the ticket's secret, its keys, and what it is called
 //! ([`Knock`]). A device that has the owner key lets it in, which is a new version with a new member list, and gives the
-//! bucket's beginning in return ([`Answer`]). From there on the stranger is a member like any other whose chain is short.
+//! bucket's beginning in return (`Answer`). From there on the stranger is a member like any other whose chain is short.
 
 use std::path::Path;
 use std::sync::Arc;

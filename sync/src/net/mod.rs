@@ -1,7 +1,7 @@
 //! Peers: what a device of a bucket's does on the network, without any server.
 //!
 //! A [`Network`] is one endpoint, whose address is the device's key. It connects to the members of each bucket that it is
-//! given, as far as it can find them, and does what the buckets' chains say: see [`swarm`]. A *swarm* is one bucket on the
+//! given, as far as it can find them, and does what the buckets' chains say: see `swarm`. A *swarm* is one bucket on the
 //! network.
 //!
 //! Nothing is sent to whoever is no member by the list of the canonical head; the check is made for each stream, so that it

@@ -1,8 +1,8 @@
 //! Moving to another version: at once where nobody shows one, and where it is mounted, when the mount is ready.
 //!
-//! The chain says what is to be shown. A mount hears of it ([`Holds::turn`]), publishes what it has on the version that it
-//! shows, looks at what differs ([`Next::differences`]), and moves on in one step, with nothing unpublished
-//! ([`Bucket::turn_to`]). Until then the version before is shown and built on, whatever the chain says.
+//! The chain says what is to be shown. A mount hears of it ([`Holds::turn`]). What it has not published goes along where it
+//! can ([`Next::with`]), or is published on the version that it shows. It looks at what differs ([`Next::differences`]), and moves
+//! on in one step ([`Bucket::turn_to`]). Until then the version before is shown and built on, whatever the chain says.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use super::gc::Holds;
 use super::journal::GENERATION;
-use super::{BASE, Bucket, BucketError, CHECKPOINT, journal};
+use super::{BASE, Bucket, BucketError, CHECKPOINT, encode_ref, journal};
 use crate::bucket::Manifest;
 use crate::crypto::Keyring;
 use crate::link::Link;
 use crate::store::Commit;
-use crate::tree::{Differences, Superblock, TreeError, Vault};
+use crate::tree::{Differences, Merge, Superblock, TreeError, Vault, merge};
 
 /// How often it is looked whether another version is shown.
 const STEP: Duration = Duration::from_millis(50);
@@ -28,6 +28,8 @@ pub struct Next {
     /// Opens both.
     vault: Vault,
     superblock: Superblock,
+    /// What is shown, if this one follows it.
+    follows: Option<Superblock>,
 }
 
 impl Next {
@@ -41,12 +43,28 @@ impl Next {
         &self.superblock
     }
 
-    /// What differs between a version of this bucket and this one. O(what differs).
+    /// What differs between two versions, that are shown, written here, or this one. O(what differs).
     ///
     /// # Errors
     /// If a part of one that the other does not share can not be read.
-    pub fn differences(&self, from: &Superblock) -> Result<Differences, TreeError> {
-        Differences::between(&self.vault, from, &self.superblock)
+    pub fn differences(&self, from: &Superblock, to: &Superblock) -> Result<Differences, TreeError> {
+        Differences::between(&self.vault, from, to)
+    }
+
+    /// This version, with what was changed since the one that is shown; none if this one does not follow that, or has changes
+    /// that can not be together with those. O(what either changed).
+    ///
+    /// # Errors
+    /// If a part of one that the other does not share can not be read, or what is new can not be stored.
+    pub fn with(&self, changed: &Superblock) -> Result<Option<Superblock>, TreeError> {
+        let Some(shown) = &self.follows else { return Ok(None) };
+        match merge(&self.vault, shown, changed, &self.superblock)? {
+            Merge::Clean(merged) => Ok(Some(*merged)),
+            Merge::Conflicts(conflicts) => {
+                tracing::info!(?conflicts, "what was changed here and not published does not go with another version");
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -63,7 +81,13 @@ impl Bucket {
         let keys = Arc::new(keys);
         let vault = Vault::new(Arc::clone(self.vault.store()), Arc::clone(&keys));
         let superblock = Superblock::get(&vault, &manifest.entry())?;
-        Ok(Some(Next { link, manifest, keys, vault, superblock }))
+        let shown = {
+            let state = self.state.lock();
+            (state.shown_link, state.shown.entry())
+        };
+        let follows = Some(shown.1).filter(|_| self.replica.has(&link, &shown.0));
+        let follows = follows.map(|shown| Superblock::get(&vault, &shown)).transpose()?;
+        Ok(Some(Next { link, manifest, keys, vault, superblock, follows }))
     }
 
     /// The root of a version that is here.
@@ -74,31 +98,34 @@ impl Bucket {
         Ok(Superblock::get(&self.vault, &self.manifest_of(version)?.entry())?)
     }
 
-    /// Shows it, and builds on it. Nothing may be unpublished that was made on the version before; the journal's changes
-    /// from here on are of this generation. Durable on return. False if something else is to be shown by now.
+    /// Shows it, and builds on it, with `unpublished` as the newest version here: what was made on the version before is in
+    /// that, or published. The journal's changes from here on are of this generation. Durable on return. False if something
+    /// else is to be shown by now.
     ///
     /// # Errors
     /// If something is durable here that is not published, or the step can not be stored: then the version before still
     /// stands.
-    pub fn turn_to(&self, next: &Next, generation: u64) -> Result<bool, BucketError> {
+    pub fn turn_to(&self, next: &Next, unpublished: Option<&Superblock>, generation: u64) -> Result<bool, BucketError> {
         let _one_at_a_time = self.replica.publishing.lock();
         if self.next_link() != Some(next.link) {
             return Ok(false);
         }
         {
             let state = self.state.lock();
-            if state.checkpoint.is_some() || state.attempted.is_some() {
+            if state.checkpoint.is_some() && unpublished.is_none() || state.attempted.is_some() {
                 return Err(BucketError::Unpublished);
             }
         }
+        let checkpoint = unpublished.map(|unpublished| unpublished.put(&next.vault)).transpose()?;
         let meta = vec![
             (BASE, Some(next.link.to_bytes().to_vec())),
-            (CHECKPOINT, None),
+            (CHECKPOINT, checkpoint.as_ref().map(encode_ref)),
             (GENERATION, Some(generation.to_le_bytes().to_vec())),
         ];
         self.vault.store().commit(Commit { manifests: Vec::new(), meta })?;
         self.vault.store().forget_journal(generation);
         self.show_now(next.manifest.clone(), next.link, Arc::clone(&next.keys));
+        self.state.lock().checkpoint = checkpoint;
         Ok(true)
     }
 

@@ -6,7 +6,7 @@
 //! Total on what comes from others: where an id stands twice in a version, the place that is met first counts.
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 

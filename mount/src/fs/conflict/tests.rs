@@ -86,7 +86,7 @@ fn what_was_synced_late_is_there_after_a_crash() {
     two.pass();
     two.a().write(handle, 3, b", late", false).unwrap();
     // What the thread that answers `fsync` does.
-    let copy_of = two.a().table.lock().copy_of(open).unwrap();
+    let copy_of = two.a().safe_by(&two.a().file_handle(handle).unwrap());
     if !two.a().journal(&[copy_of]) {
         two.a().flush(Durability::Durable).unwrap();
     }

@@ -153,15 +153,65 @@ fn what_is_open_and_was_looked_up_before_is_asked_for_anew_until_the_kernel_know
 }
 
 #[test]
-fn what_is_not_published_is_published_where_it_was_made_before_a_turn() {
+fn what_is_not_published_goes_along_where_it_can() {
     let two = Two::new();
+    make(two.b(), Ino::ROOT, "theirs", b"before");
+    two.pass();
+    make(two.b(), Ino::ROOT, "new", b"b");
+    two.b().rename((Ino::ROOT, b"theirs"), (Ino::ROOT, b"renamed"), OnTarget::Refuse).unwrap();
+    let ino = find(two.a(), Ino::ROOT, "theirs").unwrap().ino;
+    let handle = two.a().open(ino, None, false, ME).unwrap();
+    two.a().write(handle, 0, b"edited", false).unwrap();
+    make(two.a(), Ino::ROOT, "mine", b"a");
+    assert!(two.a().journal(&[ino]), "some of it is synced");
+    two.pass();
+    for (name, content) in [("mine", &b"a"[..]), ("new", b"b"), ("renamed", b"edited")] {
+        assert_eq!(read(two.a(), find(two.a(), Ino::ROOT, name).unwrap().ino), content);
+    }
+    assert_eq!(find(two.a(), Ino::ROOT, "renamed").unwrap().ino, ino, "what was edited here keeps its number");
+    two.a().write(handle, 6, b" and on", false).unwrap();
+    two.a().release(handle);
+    two.a().flush(Durability::Published).unwrap();
+    assert!(two.pair.buckets[0].log().unwrap().iter().all(|entry| entry.canonical), "nothing was published beside it");
+    two.pair.meet();
+    two.b().turn().unwrap();
+    assert_eq!(everything(two.a()), everything(two.b()));
+}
+
+#[test]
+fn what_went_along_is_there_after_a_crash() {
+    let mut two = Two::new();
+    let mine = make(two.a(), Ino::ROOT, "mine", b"zero");
+    two.a().flush(Durability::Published).unwrap();
+    two.pair.meet();
+    two.b().turn().unwrap();
+    make(two.b(), Ino::ROOT, "theirs", b"b");
+    write(two.a(), mine, 0, b"one!");
+    assert!(two.a().journal(&[mine]));
+    // Newer than what the journal has.
+    write(two.a(), mine, 0, b"two!");
+    two.pass();
+    two.crash(0);
+    assert_eq!(read(two.a(), find(two.a(), Ino::ROOT, "mine").unwrap().ino), b"two!");
+    for name in ["mine", "theirs"] {
+        assert!(find(two.a(), Ino::ROOT, name).is_some(), "{name}");
+    }
+    two.a().flush(Durability::Published).unwrap();
+    assert!(two.pair.buckets[0].log().unwrap().iter().all(|entry| entry.canonical));
+}
+
+#[test]
+fn what_can_not_go_along_is_published_where_it_was_made() {
+    let two = Two::new();
+    make(two.b(), Ino::ROOT, "file", b"before");
+    two.pass();
     for round in 0..3 {
-        make(two.b(), Ino::ROOT, &format!("b{round}"), b"b");
+        write(two.b(), find(two.b(), Ino::ROOT, "file").unwrap().ino, round, b"b");
         two.b().flush(Durability::Published).unwrap();
     }
-    make(two.a(), Ino::ROOT, "unpublished", b"a");
+    write(two.a(), find(two.a(), Ino::ROOT, "file").unwrap().ino, 0, b"a");
     two.pass();
-    assert!(find(two.a(), Ino::ROOT, "unpublished").is_none() && find(two.a(), Ino::ROOT, "b2").is_some());
+    assert_eq!(read(two.a(), find(two.a(), Ino::ROOT, "file").unwrap().ino), b"bbbore");
     let log = two.pair.buckets[0].log().unwrap();
     assert_eq!(log.iter().filter(|entry| !entry.canonical).count(), 1, "it is in the chain");
 }
@@ -453,15 +503,20 @@ fn live_together(seed: u64) {
             held.extend(fs.open(file, None, false, ME));
         }
         let content = |handle: &u64| two.a().read(*handle, 0, 1000).unwrap();
-        fs.flush(Durability::Published).unwrap();
+        let durability = [Durability::Memory, Durability::Durable, Durability::Published][dice.roll(3)];
+        fs.flush(durability).unwrap();
         two.b().flush(Durability::Published).unwrap();
         two.pair.meet();
         let before: Vec<_> = held.iter().map(content).collect();
         two.fs.iter().for_each(|fs| fs.turn().unwrap());
         assert_eq!(held.iter().map(content).collect::<Vec<_>>(), before, "what is open is what it was");
         two.fs.iter().for_each(|fs| drop(fs.check()));
-        assert_eq!(two.pair.buckets[0].head(), two.pair.buckets[1].head());
         kernel.hear(fs);
+        // What went along.
+        fs.flush(Durability::Published).unwrap();
+        two.pair.meet();
+        two.fs.iter().for_each(|fs| fs.turn().unwrap());
+        assert_eq!(two.pair.buckets[0].head(), two.pair.buckets[1].head());
         assert_eq!(everything(fs), everything(two.b()));
         kernel.forget(fs);
         drop(fs.check());

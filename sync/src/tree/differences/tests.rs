@@ -11,24 +11,26 @@ use crate::tree::{Body, Content};
 
 /// A file of a drawn version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Node {
+pub(in crate::tree) enum Node {
     /// With this content.
     File(u8),
+    /// One that has, or once had, several names.
+    Linked(u8),
     Directory(BTreeMap<Vec<u8>, u64>),
 }
 
 /// Files by number; 0 is the root.
-type Version = BTreeMap<u64, Node>;
+pub(in crate::tree) type Version = BTreeMap<u64, Node>;
 
 /// Where a file is moved, made, changed or removed.
 #[derive(Clone, Debug)]
-struct Edit(u8, u8, u8, u8);
+pub(in crate::tree) struct Edit(u8, u8, u8, u8);
 
 fn name(number: u8) -> Vec<u8> {
     vec![b'a' + number % 6]
 }
 
-fn names(version: &mut Version, directory: u64) -> &mut BTreeMap<Vec<u8>, u64> {
+pub(in crate::tree) fn names(version: &mut Version, directory: u64) -> &mut BTreeMap<Vec<u8>, u64> {
     match version.get_mut(&directory) {
         Some(Node::Directory(names)) => names,
         other => panic!("no directory: {other:?}"),
@@ -39,7 +41,7 @@ fn directories(version: &Version) -> Vec<u64> {
     version.iter().filter(|(_, node)| matches!(node, Node::Directory(_))).map(|(id, _)| *id).collect()
 }
 
-fn places(version: &Version) -> BTreeMap<u64, BTreeSet<(u64, Vec<u8>)>> {
+pub(in crate::tree) fn places(version: &Version) -> BTreeMap<u64, BTreeSet<(u64, Vec<u8>)>> {
     let mut places: BTreeMap<u64, BTreeSet<_>> = BTreeMap::new();
     for (directory, node) in version {
         let Node::Directory(names) = node else { continue };
@@ -75,7 +77,7 @@ fn prune(version: &mut Version) {
     }
 }
 
-fn edit(version: &mut Version, Edit(what, one, other, seed): &Edit, next: &mut u64) {
+pub(in crate::tree) fn edit(version: &mut Version, Edit(what, one, other, seed): &Edit, next: &mut u64) {
     let (all, places) = (directories(version), places(version));
     let directory = all[usize::from(*one) % all.len()];
     let name = name(*other);
@@ -89,7 +91,7 @@ fn edit(version: &mut Version, Edit(what, one, other, seed): &Edit, next: &mut u
         }
         2 => _ = names(version, directory).remove(&name),
         3 => {
-            if let Some(Node::File(content)) = version.get_mut(&picked) {
+            if let Some(Node::File(content) | Node::Linked(content)) = version.get_mut(&picked) {
                 *content = content.wrapping_add(*other);
             }
         }
@@ -98,7 +100,12 @@ fn edit(version: &mut Version, Edit(what, one, other, seed): &Edit, next: &mut u
             names(version, *from).remove(old);
             names(version, directory).insert(name, picked);
         }
-        5 if matches!(version[&picked], Node::File(_)) => _ = names(version, directory).insert(name, picked),
+        5 => {
+            if let Node::File(content) | Node::Linked(content) = version[&picked] {
+                version.insert(picked, Node::Linked(content));
+                names(version, directory).insert(name, picked);
+            }
+        }
         _ => {}
     }
     prune(version);
@@ -106,12 +113,11 @@ fn edit(version: &mut Version, Edit(what, one, other, seed): &Edit, next: &mut u
 
 fn placed(vault: &Vault, version: &Version, id: u64) -> Record {
     let body = match &version[&id] {
-        Node::File(content) => Body::File(Content::inline(&[*content]).unwrap()),
+        Node::File(content) | Node::Linked(content) => Body::File(Content::inline(&[*content]).unwrap()),
         Node::Directory(names) => {
-            let places = places(version);
             let changes = names.iter().map(|(name, child)| {
                 let record = Box::new(placed(vault, version, *child));
-                let target = if places[child].len() > 1 {
+                let target = if matches!(version[child], Node::Linked(_)) {
                     Target::Shared { id: record.id, kind: record.kind() }
                 } else {
                     Target::Record(record)
@@ -125,8 +131,9 @@ fn placed(vault: &Vault, version: &Version, id: u64) -> Record {
     record(id, body)
 }
 
-fn stored(vault: &Vault, version: &Version) -> Superblock {
-    let shared = places(version).into_iter().filter(|(_, places)| places.len() > 1).map(|(id, places)| {
+pub(in crate::tree) fn stored(vault: &Vault, version: &Version) -> Superblock {
+    let linked = |id: &u64| matches!(version[id], Node::Linked(_));
+    let shared = places(version).into_iter().filter(|(id, _)| linked(id)).map(|(id, places)| {
         let record = placed(vault, version, id);
         (record.id, Some(SharedInode { record, nlink: places.len() as u64 }))
     });
@@ -135,13 +142,16 @@ fn stored(vault: &Vault, version: &Version) -> Superblock {
 }
 
 /// All files but the root, and all names.
-fn everything(vault: &Vault, version: &Version) -> (BTreeMap<FileId, Placed>, BTreeMap<(FileId, Name), FileId>) {
+pub(in crate::tree) fn everything(
+    vault: &Vault,
+    version: &Version,
+) -> (BTreeMap<FileId, Placed>, BTreeMap<(FileId, Name), FileId>) {
     let id = |number: u64| record(number, Body::Fifo).id;
     let (mut files, mut names) = (BTreeMap::new(), BTreeMap::new());
     for (file, places) in places(version) {
-        let links = match (places.len(), places.first().unwrap()) {
-            (1, (directory, name)) => Links::One(id(*directory), Name::new(name).unwrap()),
-            (count, _) => Links::Shared(count as u64),
+        let links = match (&version[&file], places.first().unwrap()) {
+            (Node::Linked(_), _) => Links::Shared(places.len() as u64),
+            (_, (directory, name)) => Links::One(id(*directory), Name::new(name).unwrap()),
         };
         files.insert(id(file), Placed { record: Box::new(placed(vault, version, file)), links });
         names.extend(places.iter().map(|(at, name)| ((id(*at), Name::new(name).unwrap()), id(file))));
@@ -158,7 +168,7 @@ fn sides<K: Ord + Clone, T: Clone + PartialEq>(old: &BTreeMap<K, T>, new: &BTree
     both.filter(|(_, sides)| sides.old != sides.new).collect()
 }
 
-fn any_edit() -> impl Strategy<Value = Edit> {
+pub(in crate::tree) fn any_edit() -> impl Strategy<Value = Edit> {
     any::<(u8, u8, u8, u8)>().prop_map(|(a, b, c, d)| Edit(a, b, c, d))
 }
 
