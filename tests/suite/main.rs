@@ -118,6 +118,7 @@ fn main() -> ExitCode {
         ("peers::broken", peers::broken::CLAIMS),
         ("peers::changes", peers::changes::CLAIMS),
         ("peers::links", peers::links::CLAIMS),
+        ("peers::reading", peers::reading::CLAIMS),
         ("peers::roles", peers::roles::CLAIMS),
         ("pjdfstest", pjdfstest::CLAIMS),
         ("repair", repair::CLAIMS),

@@ -6,6 +6,7 @@ mod tap;
 pub(crate) mod broken;
 pub(crate) mod changes;
 pub(crate) mod links;
+pub(crate) mod reading;
 pub(crate) mod roles;
 
 pub(crate) use net::trouble;
