@@ -390,7 +390,7 @@ Example:
   jaxfs gc --dry-run
 
 The newest version is always kept, and so is what is open. Of older versions, those are kept that are young enough. What is
-not said comes from what was saved for the bucket, else it is 24h, 7d and 30d. Times end in m, h, d or w.")]
+not said comes from what was saved for the bucket, else it is 24h, 7d and 30d. Times end in s, m, h, d or w.")]
 pub(crate) struct GcArgs {
     /// Its name or id, or where it is mounted; not needed if there is only one
     #[arg(value_name = "BUCKET|DIR")]

@@ -31,13 +31,14 @@ pub(crate) enum BadOption {
     RootOnly(&'static str),
 }
 
-/// A time with a unit: `30m`, `24h`, `7d`, `4w`, or `0`.
+/// A time with a unit: `90s`, `30m`, `24h`, `7d`, `4w`, or `0`.
 pub(crate) fn time(text: &str) -> Result<Duration, BadOption> {
     let bad = || BadOption::Time(text.to_owned());
     if text == "0" {
         return Ok(Duration::ZERO);
     }
     let unit = match text.as_bytes().last() {
+        Some(b's') => 1,
         Some(b'm') => 60,
         Some(b'h') => 3_600,
         Some(b'd') => 24 * 3_600,

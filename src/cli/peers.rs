@@ -24,7 +24,7 @@ pub(crate) struct ShareArgs {
     /// What whoever joins may do
     #[arg(long, value_name = "ROLE", default_value = "writer")]
     pub(crate) role: RoleArg,
-    /// How long the ticket is good: m, h, d or w
+    /// How long the ticket is good: s, m, h, d or w
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = options::time)]
     pub(crate) expires: Duration,
     /// How many devices it lets in

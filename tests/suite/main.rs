@@ -22,6 +22,7 @@ mod large;
 mod loads;
 mod metadata;
 mod mounting;
+mod peers;
 mod pjdfstest;
 mod power;
 mod repair;
@@ -47,6 +48,8 @@ pub(crate) enum Needs {
     Root,
     /// A mount by root, a loop device for its home, and no other test beside it.
     Loop,
+    /// Mounts by root, on machines with a network of their own.
+    Net,
     /// A mount, and a program that not every machine has to have.
     Program(&'static str),
     /// A mount, and no other test beside it, since it counts what depends on time.
@@ -63,7 +66,9 @@ impl Needs {
         match self {
             Self::Fsx => Some("fsx"),
             Self::Pjdfstest => Some("pjdfstest"),
-            Self::Nothing | Self::Mount | Self::Root | Self::Loop | Self::Program(_) | Self::MountAlone => None,
+            Self::Nothing | Self::Mount | Self::Root | Self::Net | Self::Loop | Self::Program(_) | Self::MountAlone => {
+                None
+            }
         }
     }
 }
@@ -110,6 +115,11 @@ fn main() -> ExitCode {
         ("large", large::CLAIMS),
         ("metadata", metadata::CLAIMS),
         ("mounting", mounting::CLAIMS),
+        ("peers::broken", peers::broken::CLAIMS),
+        ("peers::changes", peers::changes::CLAIMS),
+        ("peers::links", peers::links::CLAIMS),
+        ("peers::reading", peers::reading::CLAIMS),
+        ("peers::roles", peers::roles::CLAIMS),
         ("pjdfstest", pjdfstest::CLAIMS),
         ("repair", repair::CLAIMS),
         ("power", power::CLAIMS),
@@ -121,6 +131,7 @@ fn main() -> ExitCode {
     let fuse = world::fuse_trouble();
     let root = rustix::process::geteuid().is_root();
     let loops = world::loop_trouble();
+    let nets = peers::trouble();
     let must_have_tools = std::env::var_os("CI").is_some();
     let mut trials = Vec::new();
     for (module, claims) in modules {
@@ -128,8 +139,9 @@ fn main() -> ExitCode {
             let missing = match needs {
                 Needs::Nothing => None,
                 Needs::Program(program) if !world::is_installed(program) => Some(format!("{program} is not installed")),
-                Needs::Root | Needs::Loop | Needs::Pjdfstest if !root => Some("needs root".to_owned()),
+                Needs::Root | Needs::Loop | Needs::Net | Needs::Pjdfstest if !root => Some("needs root".to_owned()),
                 Needs::Loop if loops.is_some() => loops.clone(),
+                Needs::Net if nets.is_some() => nets.clone(),
                 _ => fuse.clone(),
             };
             let tool = needs.tool().filter(|tool| !must_have_tools && !world::is_installed(tool));

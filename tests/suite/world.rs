@@ -136,6 +136,8 @@ pub(crate) struct World {
     home: PathBuf,
     dir: PathBuf,
     variables: Vec<(String, String)>,
+    /// The network namespace that commands run in, if it is another.
+    namespace: Option<PathBuf>,
 }
 
 impl World {
@@ -144,7 +146,7 @@ impl World {
         let root = tempfile::Builder::new().prefix("jaxfs-suite.").tempdir().unwrap();
         let (home, dir) = (root.path().join("home"), root.path().join("Bucket"));
         fs::create_dir(&dir).unwrap();
-        Self { root, home, dir, variables: Vec::new() }
+        Self { root, home, dir, variables: Vec::new(), namespace: None }
     }
 
     /// A live mount of a new bucket.
@@ -158,6 +160,11 @@ impl World {
     /// Sets an environment variable for what is run from here on.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Runs everything from here on in a network namespace.
+    pub(crate) fn live_in(&mut self, namespace: PathBuf) {
+        self.namespace = Some(namespace);
     }
 
     pub(crate) fn home(&self) -> &Path {
@@ -281,7 +288,15 @@ impl World {
 
     /// A command that knows the home, and nothing of the machine's own settings.
     pub(crate) fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
+        let mut command = match &self.namespace {
+            // It leaves the mounts as they are, where `ip netns exec` would make a world of their own for them.
+            Some(namespace) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={}", namespace.display())).arg("--").arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
         for name in ["XDG_DATA_HOME", "JAXFS_LOG", "RUST_LOG", "JAXFS_PASSPHRASE"] {
             command.env_remove(name);
         }

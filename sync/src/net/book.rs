@@ -60,6 +60,11 @@ impl Book {
         is_new
     }
 
+    /// Whether there is something to be saved.
+    pub fn is_changed(&self) -> bool {
+        self.pages.lock().changed
+    }
+
     /// Writes it to its file, if it has changed.
     ///
     /// # Errors

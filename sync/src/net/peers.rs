@@ -23,8 +23,6 @@ const AGAIN_MOST: Duration = Duration::from_secs(30);
 const AFTER_YOU: Duration = Duration::from_millis(300);
 /// How often it is looked whether somebody is to be called.
 const ROUND: Duration = Duration::from_millis(500);
-/// How often the addresses are saved.
-const SAVE: Duration = Duration::from_secs(5);
 /// Members of one bucket that are called directly; gossip reaches the others.
 const DIRECT: usize = 32;
 /// A connection for blocks that nobody used for so long is closed.
@@ -330,15 +328,14 @@ pub(super) async fn tell(connection: &Connection, notice: &Notice) -> Result<(),
 
 /// Calls all members that are not connected, again and again.
 pub(super) async fn dial_all(shared: Arc<Shared>) {
-    let mut saved = Instant::now();
     loop {
         drop(tokio::time::timeout(ROUND, shared.peers.wake.notified()).await);
         for device in shared.due() {
             tokio::spawn(call(Arc::clone(&shared), device));
         }
         shared.close_unused();
-        if saved.elapsed() > SAVE {
-            saved = Instant::now();
+        // What was learnt is there after a crash as well: it may be all that is known of where anybody is.
+        if shared.book.is_changed() {
             let shared = Arc::clone(&shared);
             drop(tokio::task::spawn_blocking(move || shared.save_book()).await);
         }

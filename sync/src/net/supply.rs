@@ -129,7 +129,7 @@ impl Supply {
         if recent { deadline.min(Instant::now() + SOON) } else { deadline }
     }
 
-    /// A member is gone, and knows nothing any more.
+    /// A member's connection is gone or new: nothing was told on it.
     pub(super) fn forget(&self, device: &DeviceId) {
         if let Some((_, told)) = &mut self.inner.lock().told {
             told.remove(device);

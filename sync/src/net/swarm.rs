@@ -136,6 +136,8 @@ impl Swarm {
 
     pub(super) fn connected(self: &Arc<Self>, device: DeviceId) {
         if self.role(&device).is_some() {
+            // It may be a second connection in place of a first one, with which goes what was told there.
+            self.supply.forget(&device);
             self.tell_later(Event::Connected(device));
         }
     }
@@ -315,7 +317,13 @@ impl Driver {
     }
 
     /// Hands events to the bucket, and the time.
-    async fn hand_in(&mut self, events: Vec<Event>) -> Result<Handed, WireError> {
+    async fn hand_in(&mut self, mut events: Vec<Event>) -> Result<Handed, WireError> {
+        // They may have overtaken each other: what is so now counts.
+        events.retain(|event| match event {
+            Event::Connected(device) => self.connection(device).is_some(),
+            Event::Disconnected(device) => self.connection(device).is_none() || self.swarm.role(device).is_none(),
+            _ => true,
+        });
         let current: BTreeMap<_, _> = self.fetches.iter().map(|(from, (number, _))| (*from, *number)).collect();
         let is_current = move |from: &DeviceId, number: u64| current.get(from) == Some(&number);
         self.note(&events);
