@@ -233,6 +233,11 @@ impl Shared {
             at = at.with_addrs(known.sockets.into_iter().filter(is_sane).map(TransportAddr::Ip));
             at = at.with_addrs(relay.map(TransportAddr::Relay));
         }
+        // It may have moved along with the connection that there is.
+        if let Some(chain) = self.peers.chain(device) {
+            let paths = chain.paths();
+            at = at.with_addrs(paths.iter().map(|path| path.remote_addr().clone()));
+        }
         Some(at)
     }
 
