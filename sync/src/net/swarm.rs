@@ -4,6 +4,7 @@
 //! many wait. The bucket stores before anything follows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use super::wire::{Code, Notice, WireError};
 use super::{Local, Shared, gossip, history, nodes, peers, supply};
 use crate::bucket::{DeviceId, DeviceKey, MemberList, Role};
 use crate::chain::{Heads, Input, Output, Source};
+use crate::limits::MEMBERS;
 use crate::link::Link;
 use crate::publish::{BucketError, Item};
 use crate::tree::Supplier;
@@ -86,6 +88,9 @@ pub struct Swarm {
     /// Rung when a version may be incomplete, or somebody came who may have it.
     pub(super) nodes: Notify,
     pub(super) supply: Supply,
+    /// How often each member failed to give what it was asked for, since it last did.
+    faults: Mutex<BTreeMap<DeviceId, u32>>,
+    turn: AtomicUsize,
     came: Notify,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -116,6 +121,34 @@ impl Swarm {
     pub(super) fn connected_members(&self, shared: &Shared) -> BTreeSet<DeviceId> {
         let connected = shared.peers.connected();
         self.members.lock().keys().filter(|member| connected.contains(member)).copied().collect()
+    }
+
+    /// Connected members in the order in which to ask them for blocks: whoever failed last, last, and of the others another one
+    /// first each time.
+    pub(super) fn to_ask(&self, shared: &Shared) -> Vec<DeviceId> {
+        let mut members: Vec<_> = self.connected_members(shared).into_iter().collect();
+        let first = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(members.len()).unwrap_or(0);
+        members.rotate_left(first);
+        let faults = self.faults.lock();
+        members.sort_by_key(|member| faults.get(member).copied().unwrap_or(0));
+        members
+    }
+
+    /// Remembers whether a member gave what it was asked for.
+    pub(super) fn judge<T>(&self, member: DeviceId, given: &Result<T, WireError>) {
+        let mut faults = self.faults.lock();
+        match given {
+            Ok(_) => drop(faults.remove(&member)),
+            // That is not the member's.
+            Err(WireError::Bucket(_)) => {}
+            Err(_) => {
+                let count = faults.entry(member).or_default();
+                *count = count.saturating_add(1);
+            }
+        }
+        if faults.len() > MEMBERS {
+            faults.pop_first();
+        }
     }
 
     /// Returns when somebody has come.
@@ -217,6 +250,8 @@ pub(super) fn start(shared: &Arc<Shared>, local: Arc<dyn Local>) -> Arc<Swarm> {
         members: Mutex::default(),
         nodes: Notify::new(),
         supply: Supply::default(),
+        faults: Mutex::default(),
+        turn: AtomicUsize::new(0),
         came: Notify::new(),
         tasks: Mutex::default(),
     });
