@@ -265,6 +265,7 @@ pub(super) fn start(shared: &Arc<Shared>, local: Arc<dyn Local>) -> Arc<Swarm> {
         fetches: BTreeMap::new(),
         number: 0,
         connected: BTreeSet::new(),
+        telling: Arc::default(),
     };
     shared.swarms.write().insert(genesis, Arc::clone(&swarm));
     let tasks = [
@@ -288,6 +289,8 @@ struct Driver {
     fetches: BTreeMap<DeviceId, (u64, AbortHandle)>,
     number: u64,
     connected: BTreeSet<DeviceId>,
+    /// Who is being told heads: the newest that it has not been told, and whether an answer is wanted.
+    telling: Arc<Mutex<BTreeMap<DeviceId, Option<(Heads, bool)>>>>,
 }
 
 struct Topic {
@@ -424,10 +427,28 @@ impl Driver {
 
     fn send_heads(&self, to: DeviceId, heads: Heads, answer: bool) {
         let Some(connection) = self.connection(&to) else { return };
-        let notice = Notice::Heads { bucket: self.swarm.genesis, heads, answer };
+        // One at a time, and the newest: whoever takes none and asks for many costs no more than that.
+        if let Some(next) = self.telling.lock().get_mut(&to) {
+            let wanted = next.as_ref().is_some_and(|(_, answer)| *answer);
+            *next = Some((heads, answer || wanted));
+            return;
+        }
+        self.telling.lock().insert(to, Some((heads, answer)));
+        let (telling, bucket) = (Arc::clone(&self.telling), self.swarm.genesis);
         tokio::spawn(async move {
-            if let Err(error) = peers::tell(&connection, &notice).await {
-                tracing::debug!(peer = %to.short(), %error, "heads are not told");
+            loop {
+                let next = {
+                    let mut telling = telling.lock();
+                    let next = telling.get_mut(&to).and_then(Option::take);
+                    if next.is_none() {
+                        telling.remove(&to);
+                    }
+                    next
+                };
+                let Some((heads, answer)) = next else { return };
+                if let Err(error) = peers::tell(&connection, &Notice::Heads { bucket, heads, answer }).await {
+                    tracing::debug!(peer = %to.short(), %error, "heads are not told");
+                }
             }
         });
     }
