@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use iroh::endpoint::Connection;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, RwLock, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
@@ -27,6 +27,8 @@ use crate::tree::Supplier;
 
 /// What may wait to be handed in. Parts of answers are large: whoever sends faster waits.
 const QUEUE: usize = 64;
+/// Bytes of answers that may wait, of all members together.
+const PARTS: usize = 16 << 20;
 /// What is handed in at once.
 const AT_ONCE: usize = 32;
 /// Manifests that wait to be told.
@@ -47,7 +49,7 @@ pub(super) enum Event {
     /// It told its heads.
     Heads { from: DeviceId, heads: Box<Heads>, answer: bool },
     /// A part of an answer.
-    Part { from: DeviceId, number: u64, items: Vec<Item> },
+    Part { from: DeviceId, number: u64, items: Vec<Item>, room: Option<OwnedSemaphorePermit> },
     /// An answer is over.
     Fetched { from: DeviceId, number: u64, ok: bool, more: bool },
     /// All nodes of a version are here. Whoever says so hears when the bucket knows.
@@ -83,6 +85,7 @@ pub struct Swarm {
     /// None once it is off the network. Held by whoever works with it.
     local: Arc<RwLock<Option<Arc<dyn Local>>>>,
     events: mpsc::Sender<Event>,
+    room: Arc<Semaphore>,
     pub(super) progress: Mutex<Progress>,
     members: Mutex<BTreeMap<DeviceId, Role>>,
     /// Rung when a version may be incomplete, or somebody came who may have it.
@@ -160,6 +163,12 @@ impl Swarm {
     pub(super) async fn tell(&self, event: Event) {
         // It fails once the bucket is off the network: then nobody wants to know.
         drop(self.events.send(event).await);
+    }
+
+    /// Waits until there is room for so many bytes of an answer.
+    pub(super) async fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes.min(PARTS)).unwrap_or(u32::MAX);
+        Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()
     }
 
     fn tell_later(self: &Arc<Self>, event: Event) {
@@ -246,6 +255,7 @@ pub(super) fn start(shared: &Arc<Shared>, local: Arc<dyn Local>) -> Arc<Swarm> {
         genesis,
         local: Arc::new(RwLock::new(Some(local))),
         events,
+        room: Arc::new(Semaphore::new(PARTS)),
         progress: Mutex::default(),
         members: Mutex::default(),
         nodes: Notify::new(),
@@ -521,7 +531,7 @@ fn hand_in(
             Event::Connected(device) => inputs.push(Input::Connected(device)),
             Event::Disconnected(device) => inputs.push(Input::Disconnected(device)),
             Event::Heads { from, heads, answer } => inputs.push(Input::Heads { from, heads, answer }),
-            Event::Part { from, number, items } if is_current(&from, number) && !liars.contains(&from) => {
+            Event::Part { from, number, items, room: _room } if is_current(&from, number) && !liars.contains(&from) => {
                 for item in items {
                     match item.believed(local.replica(), Source::History(from)) {
                         Ok(input) => {
