@@ -262,6 +262,7 @@ async fn fill(shared: &Arc<Shared>, swarm: &Arc<Swarm>) {
     let (mut batches, mut uncommitted) = (JoinSet::<usize>::new(), 0);
     // Whether the store has a note that something is missing.
     let mut noted = true;
+    let mut asked = Instant::now();
     loop {
         while let Some(done) = batches.try_join_next() {
             uncommitted += done.unwrap_or(0);
@@ -295,6 +296,9 @@ async fn fill(shared: &Arc<Shared>, swarm: &Arc<Swarm>) {
         };
         if absent {
             drop(tokio::time::timeout(AGAIN, swarm.supply.bell.notified()).await);
+            // However often the bell is rung.
+            tokio::time::sleep_until(asked + SOON).await;
+            asked = Instant::now();
             let mut inner = swarm.supply.inner.lock();
             let absent = std::mem::take(&mut inner.absent);
             inner.coming += absent.len();
