@@ -57,6 +57,7 @@ impl ProtocolHandler for Blocks {
             return Ok(());
         }
         let device = identity::device_id(&connection.remote_id());
+        self.0.peers.welcome(device, &connection);
         while let Ok((send, recv)) = connection.accept_bi().await {
             let shared = Arc::clone(&self.0);
             tokio::spawn(async move { answer_blocks(&shared, device, send, recv).await });
@@ -75,7 +76,11 @@ impl ProtocolHandler for Joins {
 
 impl ProtocolHandler for Gossips {
     async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
-        if admits(&self.0, &connection) { self.0.gossip.accept(connection).await } else { Ok(()) }
+        if !admits(&self.0, &connection) {
+            return Ok(());
+        }
+        self.0.peers.welcome(identity::device_id(&connection.remote_id()), &connection);
+        self.0.gossip.accept(connection).await
     }
 }
 

@@ -9,12 +9,14 @@ use super::swarm::{Event, Swarm};
 use super::wire::{self, Code, FRAME_BYTES, FRAME_MOST, HistoryPart, HistoryQuestion, Sent, WireError};
 use crate::bucket::DeviceId;
 use crate::chain::{HistoryRequest, Missing};
-use crate::limits::{LOCATOR_LINKS, WANTS};
+use crate::limits::{FETCH_MS, LOCATOR_LINKS, WANTS};
 use crate::link::{Codec, Link};
 use crate::publish::Item;
 
 /// How long the next part of an answer may take.
 const PART: Duration = Duration::from_secs(10);
+/// How long all of an answer may take: the chain believes then that it never ends.
+const ALL: Duration = Duration::from_millis(FETCH_MS);
 /// Manifests and member lists in one part.
 const ITEMS: usize = 2_048;
 
@@ -55,6 +57,9 @@ fn link_of(item: &Item) -> Missing {
     }
 }
 
+/// What an item takes besides its bytes.
+const ITEM: usize = 64;
+
 /// Asks a member, and hands in what comes as it comes. Whatever happens, the end is told.
 pub(super) async fn fetch(
     swarm: Arc<Swarm>,
@@ -64,7 +69,10 @@ pub(super) async fn fetch(
     request: HistoryRequest,
 ) {
     let fetched = match connection {
-        Some(connection) => take(&swarm, &connection, from, number, request).await,
+        Some(connection) => {
+            let taking = take(&swarm, &connection, from, number, request);
+            tokio::time::timeout(ALL, taking).await.unwrap_or(Err(WireError::Late))
+        }
         None => Err(WireError::of("it is not connected")),
     };
     let (ok, more) = match fetched {
@@ -95,8 +103,11 @@ async fn take(
             drop(recv.stop(Code::Malformed.into()));
             return Err(WireError::Malformed("nothing in it"));
         }
-        // The queue is bounded: who sends faster than it is stored waits.
-        swarm.tell(Event::Part { from, number, items: part.items.into_iter().map(Item::from).collect() }).await;
+        // Bounded in bytes: who sends faster than it is stored waits.
+        let items: Vec<_> = part.items.into_iter().map(Item::from).collect();
+        let size: usize = items.iter().map(|(Item::Members(bytes) | Item::Manifest(bytes))| bytes.len() + ITEM).sum();
+        let room = swarm.room_for(size).await;
+        swarm.tell(Event::Part { from, number, items, room }).await;
         if part.last {
             return Ok(part.more);
         }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::ticket::Ticket;
-use super::wire::{self, Code, FRAME_MOST, QUESTION_MOST, Reach, WireError};
+use super::wire::{self, Code, FRAME_MOST, Reach, WireError};
 use super::{Network, Shared, Swarm, identity};
 use crate::bucket::{DeviceId, Identity, Role, SealingKey, Signature, SignedManifest, SignedMemberList};
 use crate::crypto::{Label, Secret};
@@ -22,11 +22,15 @@ use crate::publish::{BucketError, Replica};
 
 /// How long a question may take to come, and its answer: an owner's disk may be slow.
 const KNOCK: Duration = Duration::from_secs(20);
+/// How long a stranger may take to say what it wants, and to take the answer; and the largest such question.
+const STRANGER: Duration = Duration::from_secs(5);
+const STRANGER_MOST: usize = 4 << 10;
 /// How often it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How often it is looked how far it is.
 const STEP: Duration = Duration::from_millis(50);
-/// Strangers that are answered at once.
+/// Strangers that may stand in the door, and those that are decided about at once: each of these may cost a write to the disk.
+pub(super) const IN_THE_DOOR: usize = 256;
 pub(super) const AT_ONCE: usize = 4;
 
 /// A stranger's question.
@@ -113,28 +117,42 @@ pub enum JoinError {
 /// Answers a stranger.
 pub(super) async fn serve(shared: &Arc<Shared>, connection: &Connection) -> Result<(), WireError> {
     let device = identity::device_id(&connection.remote_id());
-    let work = async {
-        let (mut send, mut recv) = connection.accept_bi().await.map_err(WireError::of)?;
-        let _permit = shared.strangers.try_acquire().map_err(|_| WireError::Late)?;
-        let knock: Knock = wire::receive(&mut recv, QUESTION_MOST).await?;
-        let bucket = knock.bucket;
+    let in_time = |late: tokio::time::error::Elapsed| {
+        connection.close(Code::Busy.into(), b"");
+        WireError::of(late)
+    };
+    let Ok(_place) = shared.in_the_door.try_acquire() else {
+        connection.close(Code::Busy.into(), b"");
+        return Err(WireError::Late);
+    };
+    let asked = tokio::time::timeout(STRANGER, async {
+        let (send, mut recv) = connection.accept_bi().await.map_err(WireError::of)?;
+        Ok::<(_, Knock), WireError>((send, wire::receive(&mut recv, STRANGER_MOST).await?))
+    });
+    let (mut send, knock) = asked.await.map_err(in_time)??;
+    let bucket = knock.bucket;
+    // Held while it is decided, and no longer: whoever dawdles keeps nobody out.
+    let decided = tokio::time::timeout(KNOCK, async {
+        let _permit = shared.strangers.acquire().await.map_err(WireError::of)?;
         let doorman = shared.doorman.lock().clone();
-        let decided = tokio::task::spawn_blocking(move || decide(doorman.as_deref(), device, knock)).await;
-        let answer = match decided.map_err(WireError::of)? {
-            Ok((genesis, list)) => {
-                tracing::info!(peer = %device.short(), bucket = %bucket.short(), "a device was let in");
-                let reaches = vec![shared.reach()];
-                Answer::Come { genesis: ByteBuf::from(genesis), list: ByteBuf::from(list), reaches }
-            }
-            Err(Closed::No(why)) => Answer::No(why),
-            Err(Closed::Later(why)) => Answer::Later(why),
-        };
+        tokio::task::spawn_blocking(move || decide(doorman.as_deref(), device, knock)).await.map_err(WireError::of)
+    });
+    let answer = match decided.await.map_err(in_time)?? {
+        Ok((genesis, list)) => {
+            tracing::info!(peer = %device.short(), bucket = %bucket.short(), "a device was let in");
+            let reaches = vec![shared.reach()];
+            Answer::Come { genesis: ByteBuf::from(genesis), list: ByteBuf::from(list), reaches }
+        }
+        Err(Closed::No(why)) => Answer::No(why),
+        Err(Closed::Later(why)) => Answer::Later(why),
+    };
+    let answered = tokio::time::timeout(STRANGER * 2, async {
         wire::send(&mut send, &answer).await?;
         send.finish().map_err(WireError::of)?;
         connection.closed().await;
         Ok(())
-    };
-    tokio::time::timeout(KNOCK * 2, work).await.map_err(|_| WireError::Late)?
+    });
+    answered.await.map_err(in_time)?
 }
 
 fn decide(doorman: Option<&dyn Doorman>, device: DeviceId, knock: Knock) -> Result<(Vec<u8>, Vec<u8>), Closed> {

@@ -118,7 +118,8 @@ pub(crate) struct Shared {
     /// By genesis.
     swarms: RwLock<BTreeMap<Link, Arc<Swarm>>>,
     doorman: Mutex<Option<Arc<dyn Doorman>>>,
-    /// One for each stranger that is answered.
+    /// One for each stranger that stands in the door, and for each that is decided about.
+    in_the_door: Semaphore,
     strangers: Semaphore,
     tasks: Handle,
 }
@@ -160,6 +161,7 @@ impl Network {
                 peers: peers::Peers::default(),
                 swarms: RwLock::default(),
                 doorman: Mutex::default(),
+                in_the_door: Semaphore::new(join::IN_THE_DOOR),
                 strangers: Semaphore::new(join::AT_ONCE),
                 tasks: Handle::current(),
                 endpoint: endpoint.clone(),

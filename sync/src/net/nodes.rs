@@ -54,8 +54,10 @@ async fn all(shared: &Shared, swarm: &Swarm) -> Result<bool, WireError> {
             return Ok(true);
         };
         let mut done = false;
-        for from in swarm.connected_members(shared) {
-            match fetch(shared, swarm, from, version).await {
+        for from in swarm.to_ask(shared) {
+            let fetched = fetch(shared, swarm, from, version).await;
+            swarm.judge(from, &fetched);
+            match fetched {
                 Ok(()) => {
                     done = true;
                     break;

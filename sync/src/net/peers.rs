@@ -25,6 +25,9 @@ const AFTER_YOU: Duration = Duration::from_millis(300);
 const ROUND: Duration = Duration::from_millis(500);
 /// Members of one bucket that are called directly; gossip reaches the others.
 const DIRECT: usize = 32;
+/// Connections that one device may have made to us, of each protocol but the one for chains: two, where both called at once, and
+/// those that are dead and not known to be.
+const GUEST: usize = 4;
 /// A connection for blocks that nobody used for so long is closed.
 const UNUSED: Duration = Duration::from_secs(30);
 
@@ -32,6 +35,8 @@ const UNUSED: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(super) struct Peers {
     table: Mutex<BTreeMap<DeviceId, Peer>>,
+    /// Connections for anything but chains that others made, by who and for what, the oldest first.
+    guests: Mutex<BTreeMap<(DeviceId, Vec<u8>), Vec<Connection>>>,
     wake: Notify,
 }
 
@@ -74,6 +79,20 @@ impl Peers {
     /// The connection for chains with a device.
     pub(super) fn chain(&self, device: &DeviceId) -> Option<Connection> {
         self.table.lock().get(device)?.chain.clone()
+    }
+
+    /// Another device made a connection; the oldest of too many is closed.
+    pub(super) fn welcome(&self, device: DeviceId, connection: &Connection) {
+        let mut guests = self.guests.lock();
+        guests.retain(|_, connections| {
+            connections.retain(|one| one.close_reason().is_none());
+            !connections.is_empty()
+        });
+        let own = guests.entry((device, connection.alpn().to_vec())).or_default();
+        own.push(connection.clone());
+        while own.len() > GUEST {
+            own.remove(0).close(Code::Busy.into(), b"");
+        }
     }
 
     pub(super) fn connected(&self) -> BTreeSet<DeviceId> {
@@ -157,6 +176,11 @@ impl Shared {
                 connection.close(why.into(), b"");
             }
         }
+        self.peers.guests.lock().retain(|(device, _), connections| {
+            let known = self.is_known(device);
+            connections.iter().filter(|_| !known).for_each(|connection| connection.close(why.into(), b""));
+            known
+        });
     }
 
     /// A connection for chains was made, by either side: serves it until it ends.

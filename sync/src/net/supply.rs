@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -27,6 +26,8 @@ const BATCH: usize = 128;
 const AT_ONCE: usize = 3;
 /// Readers that are served at once.
 const READERS: usize = 64;
+/// How long one member may let a reader wait before the next one is asked: all of them have to fit in the deadline.
+const TURN: Duration = Duration::from_secs(3);
 /// How often it is tried again where nobody had something.
 const AGAIN: Duration = Duration::from_secs(5);
 /// How long a reader waits where another one has just waited in vain.
@@ -179,9 +180,12 @@ async fn serve_readers(shared: &Arc<Shared>, swarm: &Arc<Swarm>) {
 async fn satisfy(shared: &Shared, swarm: &Swarm, mut want: Want) {
     let work = async {
         loop {
-            for from in members(shared, swarm) {
+            for from in swarm.to_ask(shared) {
                 let links = std::mem::take(&mut want.links);
-                match get(shared, swarm, &from, links.clone(), Urgency::Reader).await {
+                let getting = get(shared, swarm, &from, links.clone(), Urgency::Reader);
+                let got = tokio::time::timeout(TURN, getting).await.unwrap_or(Err(WireError::Late));
+                swarm.judge(from, &got);
+                match got {
                     Ok(rest) => want.links = rest,
                     Err(error) => {
                         tracing::debug!(peer = %from.short(), %error, "a reader is not served");
@@ -202,15 +206,6 @@ async fn satisfy(shared: &Shared, swarm: &Swarm, mut want: Want) {
     if let Some(done) = want.done.take() {
         tokio::task::spawn_blocking(move || done(came));
     }
-}
-
-/// Connected members, another one first each time.
-fn members(shared: &Shared, swarm: &Swarm) -> Vec<DeviceId> {
-    static TURN: AtomicUsize = AtomicUsize::new(0);
-    let mut members: Vec<_> = swarm.connected_members(shared).into_iter().collect();
-    let first = TURN.fetch_add(1, Ordering::Relaxed).checked_rem(members.len()).unwrap_or(0);
-    members.rotate_left(first);
-    members
 }
 
 /// Fetches those of these blocks that are not here from a member. Gives those that it did not have either.
@@ -267,6 +262,7 @@ async fn fill(shared: &Arc<Shared>, swarm: &Arc<Swarm>) {
     let (mut batches, mut uncommitted) = (JoinSet::<usize>::new(), 0);
     // Whether the store has a note that something is missing.
     let mut noted = true;
+    let mut asked = Instant::now();
     loop {
         while let Some(done) = batches.try_join_next() {
             uncommitted += done.unwrap_or(0);
@@ -300,6 +296,9 @@ async fn fill(shared: &Arc<Shared>, swarm: &Arc<Swarm>) {
         };
         if absent {
             drop(tokio::time::timeout(AGAIN, swarm.supply.bell.notified()).await);
+            // However often the bell is rung.
+            tokio::time::sleep_until(asked + SOON).await;
+            asked = Instant::now();
             let mut inner = swarm.supply.inner.lock();
             let absent = std::mem::take(&mut inner.absent);
             inner.coming += absent.len();
@@ -377,11 +376,13 @@ async fn fetch(shared: Arc<Shared>, swarm: Arc<Swarm>, links: Vec<Link>) -> usiz
     let (all, mut rest) = (links.len(), Vec::new());
     for batch in links.chunks(BATCH) {
         let mut open = batch.to_vec();
-        for from in members(&shared, &swarm) {
+        for from in swarm.to_ask(&shared) {
             if open.is_empty() {
                 break;
             }
-            match get(&shared, &swarm, &from, open.clone(), Urgency::Background).await {
+            let got = get(&shared, &swarm, &from, open.clone(), Urgency::Background).await;
+            swarm.judge(from, &got);
+            match got {
                 Ok(left) => open = left,
                 Err(error) => tracing::debug!(peer = %from.short(), %error, "content is not to be had"),
             }

@@ -4,13 +4,14 @@
 //! many wait. The bucket stores before anything follows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use iroh::endpoint::Connection;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, RwLock, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, RwLock, Semaphore, mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
@@ -19,12 +20,15 @@ use super::wire::{Code, Notice, WireError};
 use super::{Local, Shared, gossip, history, nodes, peers, supply};
 use crate::bucket::{DeviceId, DeviceKey, MemberList, Role};
 use crate::chain::{Heads, Input, Output, Source};
+use crate::limits::MEMBERS;
 use crate::link::Link;
 use crate::publish::{BucketError, Item};
 use crate::tree::Supplier;
 
 /// What may wait to be handed in. Parts of answers are large: whoever sends faster waits.
 const QUEUE: usize = 64;
+/// Bytes of answers that may wait, of all members together.
+const PARTS: usize = 16 << 20;
 /// What is handed in at once.
 const AT_ONCE: usize = 32;
 /// Manifests that wait to be told.
@@ -45,7 +49,7 @@ pub(super) enum Event {
     /// It told its heads.
     Heads { from: DeviceId, heads: Box<Heads>, answer: bool },
     /// A part of an answer.
-    Part { from: DeviceId, number: u64, items: Vec<Item> },
+    Part { from: DeviceId, number: u64, items: Vec<Item>, room: Option<OwnedSemaphorePermit> },
     /// An answer is over.
     Fetched { from: DeviceId, number: u64, ok: bool, more: bool },
     /// All nodes of a version are here. Whoever says so hears when the bucket knows.
@@ -81,11 +85,15 @@ pub struct Swarm {
     /// None once it is off the network. Held by whoever works with it.
     local: Arc<RwLock<Option<Arc<dyn Local>>>>,
     events: mpsc::Sender<Event>,
+    room: Arc<Semaphore>,
     pub(super) progress: Mutex<Progress>,
     members: Mutex<BTreeMap<DeviceId, Role>>,
     /// Rung when a version may be incomplete, or somebody came who may have it.
     pub(super) nodes: Notify,
     pub(super) supply: Supply,
+    /// How often each member failed to give what it was asked for, since it last did.
+    faults: Mutex<BTreeMap<DeviceId, u32>>,
+    turn: AtomicUsize,
     came: Notify,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -118,6 +126,34 @@ impl Swarm {
         self.members.lock().keys().filter(|member| connected.contains(member)).copied().collect()
     }
 
+    /// Connected members in the order in which to ask them for blocks: whoever failed last, last, and of the others another one
+    /// first each time.
+    pub(super) fn to_ask(&self, shared: &Shared) -> Vec<DeviceId> {
+        let mut members: Vec<_> = self.connected_members(shared).into_iter().collect();
+        let first = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(members.len()).unwrap_or(0);
+        members.rotate_left(first);
+        let faults = self.faults.lock();
+        members.sort_by_key(|member| faults.get(member).copied().unwrap_or(0));
+        members
+    }
+
+    /// Remembers whether a member gave what it was asked for.
+    pub(super) fn judge<T>(&self, member: DeviceId, given: &Result<T, WireError>) {
+        let mut faults = self.faults.lock();
+        match given {
+            Ok(_) => drop(faults.remove(&member)),
+            // That is not the member's.
+            Err(WireError::Bucket(_)) => {}
+            Err(_) => {
+                let count = faults.entry(member).or_default();
+                *count = count.saturating_add(1);
+            }
+        }
+        if faults.len() > MEMBERS {
+            faults.pop_first();
+        }
+    }
+
     /// Returns when somebody has come.
     pub(super) async fn somebody_came(&self) {
         self.came.notified().await;
@@ -127,6 +163,12 @@ impl Swarm {
     pub(super) async fn tell(&self, event: Event) {
         // It fails once the bucket is off the network: then nobody wants to know.
         drop(self.events.send(event).await);
+    }
+
+    /// Waits until there is room for so many bytes of an answer.
+    pub(super) async fn room_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes.min(PARTS)).unwrap_or(u32::MAX);
+        Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()
     }
 
     fn tell_later(self: &Arc<Self>, event: Event) {
@@ -215,10 +257,13 @@ pub(super) fn start(shared: &Arc<Shared>, local: Arc<dyn Local>) -> Arc<Swarm> {
         genesis,
         local: Arc::new(RwLock::new(Some(local))),
         events,
+        room: Arc::new(Semaphore::new(PARTS)),
         progress: Mutex::default(),
         members: Mutex::default(),
         nodes: Notify::new(),
         supply: Supply::default(),
+        faults: Mutex::default(),
+        turn: AtomicUsize::new(0),
         came: Notify::new(),
         tasks: Mutex::default(),
     });
@@ -232,6 +277,7 @@ pub(super) fn start(shared: &Arc<Shared>, local: Arc<dyn Local>) -> Arc<Swarm> {
         fetches: BTreeMap::new(),
         number: 0,
         connected: BTreeSet::new(),
+        telling: Arc::default(),
     };
     shared.swarms.write().insert(genesis, Arc::clone(&swarm));
     let tasks = [
@@ -255,6 +301,8 @@ struct Driver {
     fetches: BTreeMap<DeviceId, (u64, AbortHandle)>,
     number: u64,
     connected: BTreeSet<DeviceId>,
+    /// Who is being told heads: the newest that it has not been told, and whether an answer is wanted.
+    telling: Arc<Mutex<BTreeMap<DeviceId, Option<(Heads, bool)>>>>,
 }
 
 struct Topic {
@@ -397,10 +445,28 @@ impl Driver {
 
     fn send_heads(&self, to: DeviceId, heads: Heads, answer: bool) {
         let Some(connection) = self.connection(&to) else { return };
-        let notice = Notice::Heads { bucket: self.swarm.genesis, heads, answer };
+        // One at a time, and the newest: whoever takes none and asks for many costs no more than that.
+        if let Some(next) = self.telling.lock().get_mut(&to) {
+            let wanted = next.as_ref().is_some_and(|(_, answer)| *answer);
+            *next = Some((heads, answer || wanted));
+            return;
+        }
+        self.telling.lock().insert(to, Some((heads, answer)));
+        let (telling, bucket) = (Arc::clone(&self.telling), self.swarm.genesis);
         tokio::spawn(async move {
-            if let Err(error) = peers::tell(&connection, &notice).await {
-                tracing::debug!(peer = %to.short(), %error, "heads are not told");
+            loop {
+                let next = {
+                    let mut telling = telling.lock();
+                    let next = telling.get_mut(&to).and_then(Option::take);
+                    if next.is_none() {
+                        telling.remove(&to);
+                    }
+                    next
+                };
+                let Some((heads, answer)) = next else { return };
+                if let Err(error) = peers::tell(&connection, &Notice::Heads { bucket, heads, answer }).await {
+                    tracing::debug!(peer = %to.short(), %error, "heads are not told");
+                }
             }
         });
     }
@@ -473,7 +539,7 @@ fn hand_in(
             Event::Connected(device) => inputs.push(Input::Connected(device)),
             Event::Disconnected(device) => inputs.push(Input::Disconnected(device)),
             Event::Heads { from, heads, answer } => inputs.push(Input::Heads { from, heads, answer }),
-            Event::Part { from, number, items } if is_current(&from, number) && !liars.contains(&from) => {
+            Event::Part { from, number, items, room: _room } if is_current(&from, number) && !liars.contains(&from) => {
                 for item in items {
                     match item.believed(local.replica(), Source::History(from)) {
                         Ok(input) => {

@@ -1,12 +1,15 @@
 //! Devices on the network of this machine, with buckets of their own.
 #![allow(clippy::unwrap_used)]
 
+mod enemy;
+mod hostile;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
 use tempfile::TempDir;
 
-use super::join::{Closed, JoinError, JoinStep};
+use super::join::{Closed, JoinError};
 use super::ticket::Ticket;
 use super::*;
 use crate::bucket::{Identity, OwnerKey, Role, Timestamp};
@@ -112,12 +115,8 @@ impl Home {
     fn join(&mut self, ticket: &Ticket) -> Result<(), JoinError> {
         let dir: PathBuf = self.dir.path().join("joined");
         let name = Label::new("b").unwrap();
-        let replica = self.network().join(
-            ticket,
-            &name,
-            &dir,
-            &mut |step| !matches!(step, JoinStep::Waiting(why) if why.contains("never")),
-        )?;
+        let deadline = Instant::now() + PATIENCE;
+        let replica = self.network().join(ticket, &name, &dir, &mut |_| Instant::now() < deadline)?;
         drop(Arc::into_inner(replica).expect("nobody else has it"));
         let bucket = Arc::new(Bucket::open(&dir, Arc::clone(&self.device)).unwrap());
         self.network().attach(Arc::clone(&bucket) as Arc<dyn Local>);
