@@ -404,14 +404,15 @@ impl Driver {
 
     /// Does what follows.
     fn follow(&mut self, handed: Handed) {
-        if let Some(list) = &handed.members {
-            self.follow_members(list);
-        }
         for bytes in handed.announced {
             // What is lost here, the exchange of heads brings.
             if let Some(topic) = &self.topic {
                 drop(topic.say.try_send(bytes));
             }
+        }
+        // Behind what is told: it is told to those of before.
+        if let Some(list) = &handed.members {
+            self.follow_members(list);
         }
         for liar in &handed.liars {
             if let Some((number, fetch)) = self.fetches.get(liar) {
@@ -473,7 +474,10 @@ impl Driver {
 
     /// There is another list: who may talk here, and on what topic.
     fn follow_members(&mut self, list: &MemberList) {
-        self.list = Some(list.link());
+        if self.list.replace(list.link()).is_some() {
+            // Where there is another topic, those who do not know of it yet hear it from us.
+            self.swarm.tell_later(Event::Lagged);
+        }
         let members: BTreeMap<_, _> = list.members().iter().map(|member| (member.device, member.role)).collect();
         let before = std::mem::replace(&mut *self.swarm.members.lock(), members);
         for device in self.shared.peers.connected() {
@@ -510,10 +514,9 @@ impl Driver {
         self.topic = Some(Topic { id, say, task });
     }
 
+    /// It ends by itself when all is said, since nobody can say more.
     fn leave_topic(&mut self) {
-        if let Some(topic) = self.topic.take() {
-            topic.task.abort();
-        }
+        self.topic = None;
     }
 }
 
