@@ -33,7 +33,7 @@ const GAUGES: [Value<u64>; 10] = [
     ("hard_forked_members", "Members that can not be agreed with", |s| s.hard_forks.len() as u64),
 ];
 
-const COUNTERS: [Value<u64>; 10] = [
+const COUNTERS: [Value<u64>; 13] = [
     ("head_changes", "Times that there was another head", |s| s.counters.head_changes),
     ("deep_reorganisations", "Times that it had nothing of the last heads", |s| s.counters.deep_reorganisations),
     ("forks_started", "Times that a fork began", |s| s.counters.forks_started),
@@ -44,6 +44,9 @@ const COUNTERS: [Value<u64>; 10] = [
     ("manifests_dropped", "Manifests that there was no room for", |s| s.counters.dropped),
     ("manifests_deferred", "Manifests whose author made too many at once", |s| s.counters.deferred),
     ("hard_forks", "Times that a member could not be agreed with", |s| s.counters.hard_forks),
+    ("reapplied", "Chains of this device's that lost, and whose work was brought back", |s| s.counters.reapplied),
+    ("reapplied_nothing", "Chains that lost and brought nothing new", |s| s.counters.settled),
+    ("reapply_conflicts", "Changes that lost and were not brought back", |s| s.counters.reapply_conflicts),
 ];
 
 impl State {

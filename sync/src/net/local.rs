@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::chain::{Input, Output};
 use crate::link::Link;
-use crate::publish::{Bucket, BucketError, Replica};
+use crate::publish::{Bucket, BucketError, Reapplied, Replica};
 use crate::tree::Supplier;
 
 /// A bucket on this machine.
@@ -26,6 +26,12 @@ pub trait Local: Send + Sync {
     /// # Errors
     /// If they are not, or can not be made durable.
     fn complete(&self, version: &Link) -> Result<Vec<Output>, BucketError>;
+
+    /// Brings back this device's work that lost; see [`Bucket::reapply`]. Blocks.
+    ///
+    /// # Errors
+    /// If it can not be read or stored.
+    fn reapply(&self) -> Result<Reapplied, BucketError>;
 }
 
 impl Local for Arc<Replica> {
@@ -42,6 +48,11 @@ impl Local for Arc<Replica> {
 
     fn complete(&self, version: &Link) -> Result<Vec<Output>, BucketError> {
         Replica::complete(self, version)
+    }
+
+    /// Nobody writes here.
+    fn reapply(&self) -> Result<Reapplied, BucketError> {
+        Ok(Reapplied::Nothing)
     }
 }
 
@@ -60,5 +71,9 @@ impl Local for Bucket {
 
     fn complete(&self, version: &Link) -> Result<Vec<Output>, BucketError> {
         Bucket::complete(self, version)
+    }
+
+    fn reapply(&self) -> Result<Reapplied, BucketError> {
+        Bucket::reapply(self)
     }
 }

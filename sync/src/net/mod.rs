@@ -19,6 +19,7 @@ pub mod join;
 mod local;
 mod nodes;
 mod peers;
+mod reapply;
 mod supply;
 mod swarm;
 pub mod ticket;

@@ -31,12 +31,15 @@ const GUEST: usize = 4;
 /// A connection for blocks that nobody used for so long is closed.
 const UNUSED: Duration = Duration::from_secs(30);
 
+/// The connections that each device made, of each protocol.
+type Guests = BTreeMap<(DeviceId, Vec<u8>), Vec<Connection>>;
+
 /// Who is connected.
 #[derive(Default)]
 pub(super) struct Peers {
     table: Mutex<BTreeMap<DeviceId, Peer>>,
     /// Connections for anything but chains that others made, by who and for what, the oldest first.
-    guests: Mutex<BTreeMap<(DeviceId, Vec<u8>), Vec<Connection>>>,
+    guests: Mutex<Guests>,
     wake: Notify,
 }
 

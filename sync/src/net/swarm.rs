@@ -4,7 +4,7 @@
 //! many wait. The bucket stores before anything follows.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::supply::{Supply, Want};
 use super::wire::{Code, Notice, WireError};
-use super::{Local, Shared, gossip, history, nodes, peers, supply};
+use super::{Local, Shared, gossip, history, nodes, peers, reapply, supply};
 use crate::bucket::{DeviceId, DeviceKey, MemberList, Role};
 use crate::chain::{Heads, Input, Output, Source};
 use crate::limits::MEMBERS;
@@ -94,6 +94,10 @@ pub struct Swarm {
     /// How often each member failed to give what it was asked for, since it last did.
     faults: Mutex<BTreeMap<DeviceId, u32>>,
     turn: AtomicUsize,
+    /// Rung when work of this device's may have lost.
+    pub(super) lost: Notify,
+    /// Whether such work waits until it may be brought back.
+    pub(super) waits_to_reapply: AtomicBool,
     came: Notify,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -264,6 +268,8 @@ pub(super) fn start(shared: &Arc<Shared>, local: Arc<dyn Local>) -> Arc<Swarm> {
         supply: Supply::default(),
         faults: Mutex::default(),
         turn: AtomicUsize::new(0),
+        lost: Notify::new(),
+        waits_to_reapply: AtomicBool::new(false),
         came: Notify::new(),
         tasks: Mutex::default(),
     });
@@ -284,10 +290,14 @@ pub(super) fn start(shared: &Arc<Shared>, local: Arc<dyn Local>) -> Arc<Swarm> {
         tokio::spawn(driver.run(queue, own_queue)),
         tokio::spawn(nodes::run(Arc::clone(shared), Arc::clone(&swarm))),
         tokio::spawn(supply::run(Arc::clone(shared), Arc::clone(&swarm))),
+        tokio::spawn(reapply::run(Arc::clone(&swarm))),
     ];
     swarm.tasks.lock().extend(tasks);
     swarm
 }
+
+/// Whom heads are being told, and what is to be told next.
+type Telling = BTreeMap<DeviceId, Option<(Heads, bool)>>;
 
 /// What a bucket's driver keeps in mind.
 struct Driver {
@@ -302,7 +312,7 @@ struct Driver {
     number: u64,
     connected: BTreeSet<DeviceId>,
     /// Who is being told heads: the newest that it has not been told, and whether an answer is wanted.
-    telling: Arc<Mutex<BTreeMap<DeviceId, Option<(Heads, bool)>>>>,
+    telling: Arc<Mutex<Telling>>,
 }
 
 struct Topic {
@@ -420,6 +430,9 @@ impl Driver {
                 self.swarm.tell_later(Event::Fetched { from: *liar, number: *number, ok: false, more: false });
             }
         }
+        if may_have_lost(&handed.outputs, &self.device.id(), self.swarm.waits_to_reapply.load(Ordering::Relaxed)) {
+            self.swarm.lost.notify_one();
+        }
         for output in handed.outputs {
             match output {
                 Output::SendHeads { to, heads, answer } => self.send_heads(to, *heads, answer),
@@ -518,6 +531,18 @@ impl Driver {
     fn leave_topic(&mut self) {
         self.topic = None;
     }
+}
+
+/// Whether work of a device may have lost, or what waits may go on: another branch is the head, or something of its own is not.
+fn may_have_lost(outputs: &[Output], device: &DeviceId, waits: bool) -> bool {
+    let became_head =
+        |link: &Link| outputs.iter().any(|output| matches!(output, Output::Head { to, .. } if to == link));
+    outputs.iter().any(|output| match output {
+        Output::Head { fork_point, .. } => fork_point.is_some() || waits,
+        Output::Admitted(manifest) => manifest.author == *device && !became_head(&manifest.link()),
+        Output::Shown { .. } | Output::Pinned(None) | Output::ForkResolved { .. } => waits,
+        _ => false,
+    })
 }
 
 /// Hands events to a bucket, as what they are to its chain. Blocks.

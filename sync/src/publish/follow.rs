@@ -41,6 +41,12 @@ pub struct Counters {
     pub deferred: u64,
     /// Members that could not be agreed with.
     pub hard_forks: u64,
+    /// Chains of this device's that lost, and whose work was brought back, all or in part.
+    pub reapplied: u64,
+    /// Those that brought nothing new.
+    pub settled: u64,
+    /// Changes of both that stayed out.
+    pub reapply_conflicts: u64,
 }
 
 impl Bucket {

@@ -169,7 +169,7 @@ impl Bucket {
     }
 
     /// A version and the keys to it; none if this device has none.
-    fn opened(&self, link: &Link) -> Result<Option<(Manifest, Keyring)>, BucketError> {
+    pub(super) fn opened(&self, link: &Link) -> Result<Option<(Manifest, Keyring)>, BucketError> {
         let manifest = self.manifest_of(link)?;
         let access = {
             let known = self.replica.known.lock();

@@ -16,10 +16,10 @@ use crate::store::disk::Disk;
 use crate::store::disk::simulated::{Fault, Simulation};
 
 /// A home with two devices: the owner's, and one that was let in.
-struct Pair {
+pub(super) struct Pair {
     _dir: TempDir,
-    owner: OwnerKey,
-    devices: [Arc<DeviceKey>; 2],
+    pub(super) owner: OwnerKey,
+    pub(super) devices: [Arc<DeviceKey>; 2],
     buckets: [Bucket; 2],
 }
 
@@ -51,7 +51,7 @@ fn time(bucket: &Bucket) -> i64 {
 }
 
 impl Pair {
-    fn new(role: Role) -> Self {
+    pub(super) fn new(role: Role) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let devices = [DeviceKey::generate(), DeviceKey::generate()].map(Arc::new);
         let new = NewBucket { name: "photos", device_name: "a", device: &devices[0], passphrase: None };
@@ -68,16 +68,26 @@ impl Pair {
         Self { _dir: dir, owner, devices, buckets }
     }
 
-    fn a(&self) -> &Bucket {
+    pub(super) fn a(&self) -> &Bucket {
         &self.buckets[0]
     }
 
-    fn b(&self) -> &Bucket {
+    pub(super) fn b(&self) -> &Bucket {
         &self.buckets[1]
     }
 
+    /// One of them is closed and opened again.
+    pub(super) fn restart(&mut self, at: usize) {
+        let dir = self.buckets[at].dir().to_path_buf();
+        let nobody = tempfile::tempdir().unwrap();
+        let new = NewBucket { name: "none", device_name: "none", device: &self.devices[at], passphrase: None };
+        // Only one may have it open.
+        drop(std::mem::replace(&mut self.buckets[at], new.create(nobody.path()).unwrap()));
+        self.buckets[at] = Bucket::open(&dir, Arc::clone(&self.devices[at])).unwrap();
+    }
+
     /// The two are connected, tell each other all that they know, and are not connected any more.
-    fn meet(&self) {
+    pub(super) fn meet(&self) {
         for at in [0, 1] {
             self.exchange(at, vec![Input::Connected(self.devices[1 - at].id())]);
         }

@@ -3,14 +3,18 @@
 //! Both began as one version. What the first side changed since is done to what the second side has now: files are followed by
 //! their id, wherever they are; what only one side changed of a file is taken from that side, field by field; equal changes are
 //! one; of times the later one counts; what one side removed and the other changed stays; directories that both made under
-//! one name become one. What can not be both is a conflict, and then nothing is merged.
+//! one name become one. What can not be both is a conflict: then nothing is merged ([`merge`]), or all but that
+//! ([`merge_in_part`]).
 //!
 //! Reads and writes O(what either side changed).
 
+mod part;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+pub use part::{LeftOut, Partial, merge_in_part};
 
 use super::differences::{Differences, Links, Placed, Sides};
 use super::directory::{DirEntry, DirectoryBody, Target};
@@ -64,32 +68,12 @@ pub fn merge(vault: &Vault, base: &Superblock, ours: &Superblock, theirs: &Super
     if ours == theirs || ours == base {
         return Ok(Merge::Clean(Box::new(theirs.clone())));
     }
-    let mut work = Work {
-        vault,
-        ours: Differences::between(vault, base, ours)?,
-        theirs: Differences::between(vault, base, theirs)?,
-        root: base.root.id,
-        records: BTreeMap::new(),
-        entries: BTreeMap::new(),
-        kinds: BTreeMap::new(),
-        shared: BTreeMap::new(),
-        conflicts: Vec::new(),
-    };
-    if [&ours.root, &theirs.root].iter().any(|root| root.id != base.root.id) {
-        work.clash(base.root.id, Clash::Place);
-        return Ok(Merge::Conflicts(work.conflicts));
+    let sides = [Differences::between(vault, base, ours)?, Differences::between(vault, base, theirs)?];
+    let mut work = Work::new(vault, sides, BTreeSet::new(), base);
+    match work.run(base, ours, theirs)? {
+        Some(merged) => Ok(Merge::Clean(Box::new(merged))),
+        None => Ok(Merge::Conflicts(work.conflicts)),
     }
-    let both: Vec<_> = linked(&work.ours).intersection(&linked(&work.theirs)).copied().collect();
-    both.into_iter().for_each(|id| work.clash(id, Clash::Links));
-    let root = work.record(&base.root, &ours.root, &theirs.root);
-    work.files(base)?;
-    if work.conflicts.is_empty() {
-        let merged = work.write(theirs, root)?;
-        if let Some(merged) = merged.filter(|_| work.conflicts.is_empty()) {
-            return Ok(Merge::Clean(Box::new(merged)));
-        }
-    }
-    Ok(Merge::Conflicts(work.conflicts))
 }
 
 struct Work<'a> {
@@ -105,10 +89,56 @@ struct Work<'a> {
     kinds: BTreeMap<FileId, Kind>,
     /// Rows of the table of shared inodes that are set anew: how many names.
     shared: BTreeMap<FileId, u64>,
+    /// Files of the first side that are left out; `ours` has nothing of them.
+    out: BTreeSet<FileId>,
+    /// What was found of the first side below directories that both made.
+    below: BTreeMap<FileId, Placed>,
     conflicts: Vec<Conflict>,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(vault: &'a Vault, sides: [Differences; 2], out: BTreeSet<FileId>, base: &Superblock) -> Self {
+        let [ours, theirs] = sides;
+        Self {
+            vault,
+            ours,
+            theirs,
+            root: base.root.id,
+            records: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            shared: BTreeMap::new(),
+            out,
+            below: BTreeMap::new(),
+            conflicts: Vec::new(),
+        }
+    }
+
+    /// The outcome, unless there are conflicts.
+    fn run(
+        &mut self,
+        base: &Superblock,
+        ours: &Superblock,
+        theirs: &Superblock,
+    ) -> Result<Option<Superblock>, TreeError> {
+        if [&ours.root, &theirs.root].iter().any(|root| root.id != base.root.id) {
+            self.clash(base.root.id, Clash::Place);
+            return Ok(None);
+        }
+        let both: Vec<_> = linked(&self.ours).intersection(&linked(&self.theirs)).copied().collect();
+        both.into_iter().for_each(|id| self.clash(id, Clash::Links));
+        let root = match self.out.contains(&self.root) {
+            true => theirs.root.clone(),
+            false => self.record(&base.root, &ours.root, &theirs.root),
+        };
+        self.files(base)?;
+        if !self.conflicts.is_empty() {
+            return Ok(None);
+        }
+        let merged = self.write(theirs, root)?;
+        Ok(merged.filter(|_| self.conflicts.is_empty()))
+    }
+
     fn clash(&mut self, id: FileId, why: Clash) {
         self.conflicts.push(Conflict { id, why });
     }
@@ -201,6 +231,7 @@ impl Work<'_> {
         };
         let there = self.theirs.names.get(&(directory, name.clone())).and_then(|sides| sides.new);
         let Some(there) = there else {
+            self.thin(&placed.record)?;
             self.records.insert(id, *placed.record);
             self.put(id, directory, &name);
             return Ok(());
@@ -221,6 +252,26 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Takes what is left out from below a directory that only the first side has. Gives whether there was something.
+    fn thin(&mut self, record: &Record) -> Result<bool, TreeError> {
+        let Some(names) = record.directory().filter(|_| !self.out.is_empty()) else { return Ok(false) };
+        let mut is_thinner = false;
+        for entry in names.list(self.vault, None) {
+            let DirEntry { name, target } = entry?;
+            if self.out.contains(&target.id()) {
+                self.set(record.id, &name, None);
+                is_thinner = true;
+            } else if let Target::Record(below) = target
+                && self.thin(&below)?
+            {
+                self.set(record.id, &name, Some(below.id));
+                self.records.insert(below.id, *below);
+                is_thinner = true;
+            }
+        }
+        Ok(is_thinner)
+    }
+
     /// What the first side has in a directory that both made comes into the second side's.
     fn join(
         &mut self,
@@ -231,6 +282,9 @@ impl Work<'_> {
     ) -> Result<(), TreeError> {
         for entry in names.list(self.vault, None) {
             let DirEntry { name, target } = entry?;
+            if self.out.contains(&target.id()) {
+                continue;
+            }
             let taken = others.lookup(self.vault, &name)?;
             let at = (there, name.clone());
             if let Some(other) = &taken {
@@ -247,7 +301,9 @@ impl Work<'_> {
                     if self.ours.files.get(&id).is_some_and(|sides| sides.old.is_some()) {
                         self.clash(id, Clash::Name);
                     } else {
-                        more.push((id, Placed { record, links: Links::One(there, name) }));
+                        let placed = Placed { record, links: Links::One(there, name) };
+                        self.below.insert(id, placed.clone());
+                        more.push((id, placed));
                     }
                 }
                 Target::Shared { id, .. } if taken.is_some() => self.clash(id, Clash::Name),

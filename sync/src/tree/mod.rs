@@ -29,7 +29,7 @@ pub use change::{Change, JournalEntry, Written};
 pub use content::{CHUNK_BYTES, Content, Edit, Extent, Fill, INLINE_BYTES, Layout, Segment};
 pub use differences::{Differences, Links, Placed, Sides};
 pub use directory::{DirEntry, DirectoryBody, Target};
-pub use merge::{Clash, Conflict, Merge, merge};
+pub use merge::{Clash, Conflict, LeftOut, Merge, Partial, merge, merge_in_part};
 pub use name::{BadName, Name};
 pub use record::{BadRecord, Body, FileId, Kind, Record, Time, Xattrs};
 pub use root::{Pin, Pins, SharedInode, Superblock};

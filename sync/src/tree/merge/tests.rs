@@ -241,3 +241,91 @@ fn everything_of_a_version_is_found_by_the_tests_own_means() {
     let version = start();
     assert_eq!(everything(&lab.vault, &version).0.len(), shown(&lab.vault, &stored(&lab.vault, &version)).len());
 }
+
+/// A version that a partial merge made.
+fn parted(vault: &Vault, base: &Superblock, ours: &Superblock, theirs: &Superblock) -> Partial {
+    let partial = merge_in_part(vault, base, ours, theirs).unwrap();
+    shown(vault, &partial.merged);
+    partial
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn a_merge_in_part_is_whole_and_takes_nothing_back_and_brings_nothing_new_the_second_time(
+        before in prop::collection::vec(any_edit(), 0..30),
+        here in prop::collection::vec(any_edit(), 0..10),
+        there in prop::collection::vec(any_edit(), 0..10),
+    ) {
+        let lab = Lab::new();
+        let vault = &lab.vault;
+        let first = done(&empty(), &before, 0);
+        let (ours, theirs) = (done(&first, &here, 1000), done(&first, &there, 2000));
+        let (base, ours, theirs) = (stored(vault, &first), stored(vault, &ours), stored(vault, &theirs));
+        let partial = parted(vault, &base, &ours, &theirs);
+        match clean(merge(vault, &base, &ours, &theirs).unwrap()) {
+            Some(merged) => {
+                prop_assert!(partial.left_out.is_empty());
+                prop_assert_eq!(&partial.merged, &merged);
+            }
+            None => prop_assert!(!partial.left_out.is_empty()),
+        }
+        let between = |from: &Superblock, to: &Superblock| Differences::between(vault, from, to).unwrap();
+        let (own, other, since) = (between(&base, &ours), between(&base, &theirs), between(&theirs, &partial.merged));
+        let out: BTreeSet<_> = partial.left_out.iter().map(|left| left.conflict.id).collect();
+        // What the other side made or changed is as it made it, unless this side changed the same file.
+        for (id, sides) in other.files.iter().filter(|(id, _)| !own.files.contains_key(id) || out.contains(id)) {
+            let Some(new) = sides.new.as_ref().filter(|new| new.record.kind() != Kind::Directory) else { continue };
+            let now = since.files.get(id).map_or(Some(&new.record), |sides| sides.new.as_ref().map(|new| &new.record));
+            prop_assert_eq!(now, Some(&new.record), "what the other side has is there");
+        }
+        // What this side alone changed is there, unless it is told.
+        let kept = between(&ours, &partial.merged);
+        for (id, sides) in own.files.iter().filter(|(id, _)| !other.files.contains_key(id) && !out.contains(id)) {
+            let Some(new) = sides.new.as_ref().filter(|new| new.record.kind() != Kind::Directory) else { continue };
+            let is_one = sides.old.is_none()
+                && matches!(&new.links, Links::One(at, name) if other.names.contains_key(&(*at, name.clone())));
+            let is_kept = kept.files.get(id).is_none_or(|sides| {
+                sides.new.as_ref().is_some_and(|kept| kept.record == new.record)
+            });
+            prop_assert!(is_kept || is_one, "what this side alone changed is there");
+        }
+        prop_assert!(partial.is_new || since.names.is_empty());
+        let again = parted(vault, &base, &ours, &partial.merged);
+        prop_assert!(!again.is_new, "it is there already");
+        prop_assert_eq!(shown(vault, &again.merged), shown(vault, &partial.merged));
+    }
+}
+
+#[test]
+fn what_can_not_be_both_stays_out_and_the_rest_comes() {
+    let lab = Lab::new();
+    let vault = &lab.vault;
+    let version = |change: Change| {
+        let mut version = start();
+        change(&mut version);
+        stored(vault, &version)
+    };
+    let base = version(|_| {});
+    let ours = version(|version| {
+        version.insert(3, Node::File(8));
+        add(version, 0, "mine", 100, Node::File(1));
+        add(version, 0, "new", 101, Node::Directory(BTreeMap::new()));
+        add(version, 101, "same", 102, Node::File(1));
+        add(version, 101, "one", 103, Node::File(1));
+        rename(version, (0, "b"), (1, "b"));
+    });
+    let theirs = version(|version| {
+        version.insert(3, Node::File(9));
+        add(version, 0, "new", 201, Node::Directory(BTreeMap::new()));
+        add(version, 201, "same", 202, Node::File(2));
+    });
+    let partial = parted(vault, &base, &ours, &theirs);
+    let mut paths: Vec<_> = partial.left_out.iter().map(|left| String::from_utf8_lossy(&left.path)).collect();
+    paths.sort();
+    assert_eq!(paths, ["a", "new/same"]);
+    let paths: Vec<_> =
+        shown(vault, &partial.merged).into_keys().map(|path| String::from_utf8(path).unwrap()).collect();
+    assert_eq!(paths, ["/a", "/d", "/d/b", "/d/inner", "/mine", "/new", "/new/one", "/new/same"]);
+    assert!(partial.is_new);
+}
