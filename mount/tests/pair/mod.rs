@@ -93,7 +93,7 @@ impl Pair {
             Output::Fetch { from, request } => {
                 let (items, more) = self.buckets[other].replica().answer(&request, 100, 10_000).unwrap();
                 let believed =
-                    items.iter().map(|item| item.believed(&self.buckets[at].replica(), Source::History(from)));
+                    items.iter().map(|item| item.believed(self.buckets[at].replica(), Source::History(from)));
                 let mut inputs: Vec<_> = believed.collect::<Result<_, _>>().unwrap();
                 inputs.push(Input::Fetched { from, ok: true, more });
                 Some((at, inputs))
