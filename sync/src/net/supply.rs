@@ -32,6 +32,8 @@ const TURN: Duration = Duration::from_secs(3);
 const AGAIN: Duration = Duration::from_secs(5);
 /// How long a reader waits where another one has just waited in vain.
 const SOON: Duration = Duration::from_millis(500);
+/// How often members are told again what they were told.
+const TELL_AGAIN: Duration = Duration::from_secs(15);
 /// Bytes of blocks that are handed to the store at once.
 const STORE_AT_ONCE: usize = 1 << 20;
 /// So many blocks come before they are made durable.
@@ -316,9 +318,11 @@ async fn fill(shared: &Arc<Shared>, swarm: &Arc<Swarm>) {
             noted = true;
         } else if noted && commit(swarm, true).await {
             noted = false;
-        } else {
-            swarm.supply.bell.notified().await;
+        } else if tokio::time::timeout(TELL_AGAIN, swarm.supply.bell.notified()).await.is_ok() {
             noted = true;
+        } else {
+            // What was told may be lost.
+            swarm.supply.inner.lock().told = None;
         }
     }
 }

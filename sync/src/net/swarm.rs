@@ -199,8 +199,16 @@ impl Swarm {
     }
 
     pub(super) fn hear_holds(&self, from: DeviceId, version: Link) {
-        self.progress.lock().holds.insert(from, version);
-        self.supply.ring();
+        // Notices may overtake each other: an older one takes nothing back.
+        let before = self.progress.lock().holds.get(&from).copied();
+        let is_old = before.is_some_and(|before| {
+            let local = self.local.try_read();
+            local.is_ok_and(|local| local.as_ref().is_some_and(|local| local.replica().has(&before, &version)))
+        });
+        if !is_old {
+            self.progress.lock().holds.insert(from, version);
+            self.supply.ring();
+        }
     }
 
     /// Does something with the bucket on a thread that may block.
